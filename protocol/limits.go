@@ -1,0 +1,46 @@
+package protocol
+
+import "time"
+
+// Limits of what crosses the firewall. Bytes unless said otherwise.
+const (
+	// MaxMessage bounds one encoded message; the broker's max_payload.
+	MaxMessage = 256 << 10
+	// MaxJobSpec bounds the JSON of one Job, so that a sync's answer can carry
+	// several and a record fits the broker.
+	MaxJobSpec = 96 << 10
+	// MaxLogData bounds the text of one LogChunk (base64 in JSON adds a third).
+	MaxLogData = 64 << 10
+	// MaxReason bounds a reason's message; longer ones are cut.
+	MaxReason = 2 << 10
+
+	MaxName         = 254 // characters of a job's name
+	MaxLabel        = 63  // characters of a cluster's, compute's or namespace's name
+	MaxInstances    = 1000
+	MaxEnv          = 500  // environment variables of a job
+	MaxInputs       = 100  // inputs of a job
+	MaxTags         = 50   // tags of a job
+	MaxHeld         = 1000 // attempts in one page of a sync
+	MaxStarts       = 50   // starts in one answer
+	MaxCancels      = 500  // cancels, and likewise missing attempts, in one answer
+	MaxEvents       = 50   // events in one batch
+	MaxComputes     = 200  // computes of one cluster
+	MaxAttempts     = 10   // attempts of one job
+	MaxSnapshotSize = 2 << 30
+)
+
+// Times of the protocol.
+const (
+	// SyncInterval is how often an agent syncs when nothing makes it sooner.
+	SyncInterval = 30 * time.Second
+	// PresenceTimeout is how long after its last sync a cluster counts as
+	// connected: three missed syncs.
+	PresenceTimeout = 3 * SyncInterval
+	// StartDeadline is how long after sending a sync the agent may create the
+	// Jobs that its answer grants. After it the grant is void and the next
+	// sync grants it again.
+	StartDeadline = 20 * time.Second
+	// FinishedJobTTL is how long a finished Kubernetes Job stays, at least, so
+	// that a late create of the same attempt meets its name.
+	FinishedJobTTL = time.Hour
+)

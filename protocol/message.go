@@ -1,0 +1,251 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Sync is the leader's request: what the cluster holds and has room for.
+type Sync struct {
+	// Nonce is fresh and unguessable; an answer to any but the outstanding
+	// nonce is dropped.
+	Nonce string `json:"nonce"`
+	// Session is drawn at random each time a process becomes leader. The relay
+	// gives each session a term of its own.
+	Session string `json:"session"`
+	// Term is the term of the session; 0 before the relay gave one. The
+	// highest term the process ever had, when it is another session's.
+	Term uint64 `json:"term,omitempty"`
+	Info Info   `json:"info"`
+	// Held are the attempts with a Kubernetes Job. A full sync lists all of
+	// them, over as many pages as needed; any other only the unfinished ones.
+	Held []Ref `json:"held,omitempty"`
+	// Full marks the pages of a full sync; Last its last page. A sync that is
+	// not full is its own last page.
+	Full bool `json:"full,omitempty"`
+	Last bool `json:"last,omitempty"`
+	// Room is how many more attempts each compute may be granted.
+	Room []Room `json:"room,omitempty"`
+	// Problems are what keeps the agent from taking work, for people.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Info is what an agent says of itself.
+type Info struct {
+	AgentVersion      string `json:"agent_version"`
+	KubernetesVersion string `json:"kubernetes_version,omitempty"`
+	Leader            string `json:"leader,omitempty"` // the leader's pod
+	Nodes             int    `json:"nodes,omitempty"`
+}
+
+// Room is how many more attempts a compute may be granted now.
+type Room struct {
+	Compute string `json:"compute"`
+	Free    int    `json:"free"`
+}
+
+// SyncReply is the relay's answer to a Sync.
+type SyncReply struct {
+	Nonce string `json:"nonce"`
+	// Term is the session's term, of every Version that it writes.
+	Term uint64 `json:"term"`
+	// NeedFull: the relay has not folded a full sync of this cluster since it
+	// started; it grants nothing before, and wants every end told again.
+	NeedFull bool     `json:"need_full,omitempty"`
+	Starts   []Start  `json:"starts,omitempty"`
+	Cancels  []Cancel `json:"cancels,omitempty"`
+	// Missing are attempts of this cluster, once observed and not ended, that
+	// the sync did not hold: the agent looks once more and, where the Job is
+	// gone, ends them.
+	Missing []Missing `json:"missing,omitempty"`
+	// Computes are all computes of the cluster, as they should be.
+	Computes []Compute `json:"computes,omitempty"`
+	// More: work was left out of this answer; sync again at once.
+	More bool `json:"more,omitempty"`
+}
+
+// Start grants one attempt to the cluster. A start that was granted before is
+// the same start: its Job's name is a function of job and attempt.
+type Start struct {
+	Attempt int `json:"attempt"`
+	Job     Job `json:"job"`
+}
+
+// Ref is the attempt that the start grants.
+func (s *Start) Ref() Ref { return Ref{Job: s.Job.Name, Attempt: s.Attempt} }
+
+// Cancel asks for the end of an attempt, whether or not its Job exists.
+type Cancel struct {
+	Ref
+	// Ended: the record has its end already; the Job is a leftover to delete,
+	// of which nothing is to be reported.
+	Ended  bool    `json:"ended,omitempty"`
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// Missing is an attempt that the relay believes to live and did not see held.
+type Missing struct {
+	Ref
+	// Latest is the last observation, from which the end can be told: a Job
+	// that was being stopped at its timeout has timed out.
+	Latest *Event `json:"latest,omitempty"`
+}
+
+// Compute is a compute target as the relay wants it.
+type Compute struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+}
+
+// EventBatch carries observations in the order of their versions.
+type EventBatch struct {
+	Events []Event `json:"events"`
+}
+
+// EventReply answers an EventBatch, one result per event, in order, after all
+// of them are durable.
+type EventReply struct {
+	Results []EventResult `json:"results"`
+}
+
+// EventResult is what became of one event.
+type EventResult struct {
+	Ref
+	// Outcome is Folded, also where the event was known already, or Unknown
+	// for a job that the relay does not have or gave to another cluster.
+	Outcome Outcome `json:"outcome"`
+}
+
+// Outcome of an event.
+type Outcome string
+
+const (
+	Folded  Outcome = "folded"
+	Unknown Outcome = "unknown"
+)
+
+// LogPosition is a place in the output of one rank: after Lines lines of those
+// that carry exactly the timestamp Time. Zero is the beginning. The Kubernetes
+// API can only resume by timestamp, and several lines may share one.
+type LogPosition struct {
+	Time  time.Time `json:"time,omitzero"`
+	Lines uint32    `json:"lines,omitempty"`
+}
+
+// LogChunk is a run of output of one rank. The relay takes it only where From
+// is the position it has reached, so that nothing is doubled and nothing lost
+// unnoticed, and answers with the position reached. A chunk without data asks
+// for the position only.
+type LogChunk struct {
+	Ref
+	Rank int         `json:"rank"`
+	From LogPosition `json:"from"`
+	To   LogPosition `json:"to"`
+	Data []byte      `json:"data,omitempty"`
+	// Gap says that output between From and the data was lost, and why.
+	Gap string `json:"gap,omitempty"`
+	// EOF: the container has ended and nothing follows.
+	EOF bool `json:"eof,omitempty"`
+}
+
+// LogReply answers a LogChunk.
+type LogReply struct {
+	// At is the position that the relay has reached.
+	At LogPosition `json:"at"`
+	// EOF: the relay has the end of this output.
+	EOF bool `json:"eof,omitempty"`
+	// Taken is false where the chunk did not start at the relay's position.
+	Taken bool `json:"taken"`
+	// Unknown: the relay does not have this attempt; stop sending.
+	Unknown bool `json:"unknown,omitempty"`
+}
+
+// Refusal answers a message that could not be used, or could not be now.
+type Refusal struct {
+	Message string `json:"message"`
+	// Temporary: the same message may do later.
+	Temporary bool `json:"temporary,omitempty"`
+}
+
+func (r *Refusal) Error() string { return "refused by the relay: " + r.Message }
+
+// Validate says what is wrong with the message.
+func (s *Sync) Validate() error {
+	var errs []error
+	if n := len(s.Nonce); n < 16 || n > 64 {
+		errs = append(errs, fmt.Errorf("nonce: %d characters, 16 to 64 are needed", n))
+	}
+	if n := len(s.Session); n < 16 || n > 64 {
+		errs = append(errs, fmt.Errorf("session: %d characters, 16 to 64 are needed", n))
+	}
+	if len(s.Held) > MaxHeld {
+		errs = append(errs, fmt.Errorf("held: %d attempts in a page, at most %d are allowed", len(s.Held), MaxHeld))
+	}
+	for _, r := range s.Held {
+		if err := r.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("held: %w", err))
+			break
+		}
+	}
+	if len(s.Room) > MaxComputes {
+		errs = append(errs, fmt.Errorf("room: %d computes, at most %d are allowed", len(s.Room), MaxComputes))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate says what is wrong with the message. Starts are judged one by one
+// by the agent, so that a bad one fails its own record only.
+func (s *SyncReply) Validate() error {
+	if s.Term == 0 {
+		return errors.New("term: is 0")
+	}
+	if len(s.Starts) > MaxStarts || len(s.Cancels) > MaxCancels || len(s.Missing) > MaxCancels || len(s.Computes) > MaxComputes {
+		return errors.New("more starts, cancels, missing attempts or computes than an answer may carry")
+	}
+	return nil
+}
+
+// Validate says what is wrong with the message.
+func (b *EventBatch) Validate() error {
+	if len(b.Events) == 0 || len(b.Events) > MaxEvents {
+		return fmt.Errorf("events: %d in a batch, 1 to %d are allowed", len(b.Events), MaxEvents)
+	}
+	for i := range b.Events {
+		if err := b.Events[i].Validate(); err != nil {
+			return fmt.Errorf("events[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// Validate says what is wrong with the message.
+func (r *EventReply) Validate() error {
+	if len(r.Results) > MaxEvents {
+		return fmt.Errorf("results: %d, at most %d are allowed", len(r.Results), MaxEvents)
+	}
+	return nil
+}
+
+// Validate says what is wrong with the message.
+func (c *LogChunk) Validate() error {
+	if err := c.Ref.Validate(); err != nil {
+		return err
+	}
+	if c.Rank < 0 || c.Rank >= MaxInstances {
+		return fmt.Errorf("rank: %d is not within 0 to %d", c.Rank, MaxInstances-1)
+	}
+	if len(c.Data) > MaxLogData {
+		return fmt.Errorf("data: %d bytes, at most %d are allowed", len(c.Data), MaxLogData)
+	}
+	if len(c.Gap) > MaxReason {
+		return fmt.Errorf("gap: %d bytes, at most %d are allowed", len(c.Gap), MaxReason)
+	}
+	return nil
+}
+
+// Validate says what is wrong with the message.
+func (r *LogReply) Validate() error { return nil }
+
+// Validate says what is wrong with the message.
+func (r *Refusal) Validate() error { return nil }
