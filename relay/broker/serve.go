@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// Handler answers one request of a cluster's agent. It always returns an
+// answer; bad says what is wrong with a request that cannot be used, which is
+// then kept as a dead letter.
+type Handler func(ctx context.Context, cluster, verb string, data []byte) (answer []byte, bad error)
+
+// Bounds of the requests that are answered at the same time. An agent above
+// its share is told to come back, so that it cannot keep others waiting.
+const (
+	maxRequests           = 128
+	maxRequestsPerCluster = 32
+	maxWaitingRequests    = 4096
+	queueGroup            = "relay"
+)
+
+// Serve answers the agents' requests until ctx is done, and returns when those
+// at hand are answered.
+func (b *Broker) Serve(ctx context.Context, handle Handler) error {
+	var (
+		requests = make(chan *nats.Msg, maxWaitingRequests)
+		slots    = make(chan struct{}, maxRequests)
+		share    = newShare(maxRequestsPerCluster)
+		running  sync.WaitGroup
+	)
+	defer running.Wait()
+	sub, err := b.conn.ChanQueueSubscribe(protocol.UpWildcard(), queueGroup, requests)
+	if err != nil {
+		return fmt.Errorf("listen for agents: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-requests:
+			cluster, verb, ok := protocol.ParseUpSubject(m.Subject)
+			if !ok || m.Reply == "" {
+				continue
+			}
+			if !share.take(cluster) {
+				b.metrics.requests.WithLabelValues("deferred").Inc()
+				b.respond(m, refusal("too many requests at the same time", true))
+				continue
+			}
+			slots <- struct{}{}
+			running.Go(func() {
+				defer func() { <-slots; share.give(cluster) }()
+				// What is at hand when the relay stops is still answered.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+				defer cancel()
+				b.answer(ctx, m, cluster, verb, handle)
+			})
+		}
+	}
+}
+
+// answer handles one request. A panic costs that request, not the relay.
+func (b *Broker) answer(ctx context.Context, m *nats.Msg, cluster, verb string, handle Handler) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.opts.Log.Error().Str("cluster", cluster).Str("verb", verb).Any("panic", p).Stack().Msg("request failed")
+			b.deadLetter(ctx, m, fmt.Errorf("internal error: %v", p))
+			b.respond(m, refusal("internal error; the relay's log has it", true))
+		}
+	}()
+	answer, bad := handle(ctx, cluster, verb, m.Data)
+	if bad != nil {
+		b.deadLetter(ctx, m, bad)
+	} else {
+		b.metrics.requests.WithLabelValues("answered").Inc()
+	}
+	b.respond(m, answer)
+}
+
+func (b *Broker) respond(m *nats.Msg, answer []byte) {
+	if err := m.Respond(answer); err != nil {
+		b.opts.Log.Warn().Err(err).Str("subject", m.Subject).Msg("cannot answer; the agent will ask again")
+	}
+}
+
+// refusal is an encoded refusal.
+func refusal(message string, temporary bool) []byte {
+	data, err := protocol.Encode(&protocol.Refusal{Message: message, Temporary: temporary})
+	if err != nil { // a refusal of ours is always short and valid
+		panic(err)
+	}
+	return data
+}
+
+// Nudge asks the agent of the cluster to sync now. It may get lost.
+func (b *Broker) Nudge(cluster string) error {
+	return b.conn.Publish(protocol.NudgeSubject(cluster), nil)
+}
+
+// share counts what each cluster has at hand.
+type share struct {
+	mu    sync.Mutex
+	limit int
+	taken map[string]int
+}
+
+func newShare(limit int) *share { return &share{limit: limit, taken: map[string]int{}} }
+
+func (s *share) take(cluster string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[cluster] >= s.limit {
+		return false
+	}
+	s.taken[cluster]++
+	return true
+}
+
+func (s *share) give(cluster string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[cluster]--; s.taken[cluster] == 0 {
+		delete(s.taken, cluster)
+	}
+}
