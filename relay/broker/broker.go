@@ -178,13 +178,16 @@ func (b *Broker) WebsocketURL() string { return "http" + b.server.WebsocketURL()
 // Agents is how many agents' connections are open.
 func (b *Broker) Agents() int { return max(0, b.server.NumClients()-1) }
 
+// errStorage: JetStream gave up on its files.
+var errStorage = errors.New("the broker cannot write its files (is the disk full?): make space and start the relay again")
+
 // Ready says why the broker cannot keep records, or nil.
 func (b *Broker) Ready(ctx context.Context) error {
 	if b.server == nil || b.js == nil {
 		return errors.New("the broker has not started")
 	}
 	if !b.server.JetStreamEnabled() {
-		return errors.New("the broker cannot write its files (is the disk full?): make space and start the relay again")
+		return errStorage
 	}
 	if _, err := b.js.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("the broker does not answer: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -24,8 +25,12 @@ const (
 	queueGroup            = "relay"
 )
 
+// storageCheck is how often the broker looks whether its storage still works.
+const storageCheck = time.Second
+
 // Serve answers the agents' requests until ctx is done, and returns when those
-// at hand are answered.
+// at hand are answered. It returns an error when the broker can store nothing
+// any more.
 func (b *Broker) Serve(ctx context.Context, handle Handler) error {
 	var (
 		requests = make(chan *nats.Msg, maxWaitingRequests)
@@ -39,10 +44,16 @@ func (b *Broker) Serve(ctx context.Context, handle Handler) error {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	check := time.NewTicker(storageCheck)
+	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-check.C:
+			if !b.server.JetStreamEnabled() {
+				return errStorage
+			}
 		case m := <-requests:
 			cluster, verb, ok := protocol.ParseUpSubject(m.Subject)
 			if !ok || m.Reply == "" {

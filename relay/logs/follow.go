@@ -1,0 +1,115 @@
+package logs
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// Chunk is a run of one rank's output, as readers get it.
+type Chunk struct {
+	// Seq is the chunk's place in the store, from which a reader goes on.
+	Seq     uint64
+	Attempt int
+	Rank    int
+	Text    []byte
+	// Gap is why output before Text was lost; empty where none was.
+	Gap string
+	// EOF: nothing follows of this rank.
+	EOF bool
+}
+
+// dropped is the gap that the store's own bounds make.
+const dropped = "older output made place for newer"
+
+// source is one rank of one attempt.
+type source struct{ attempt, rank int }
+
+// Follow yields the output of a job, all attempts and ranks in the order of
+// its arrival, behind the sequence after, and then what arrives. It ends with
+// ctx, or with an error.
+func (s *Store) Follow(ctx context.Context, job string, after uint64) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		if err := s.follow(ctx, job, after, yield); err != nil && ctx.Err() == nil {
+			yield(Chunk{}, fmt.Errorf("follow the output of job %s: %w", job, err))
+		}
+	}
+}
+
+func (s *Store) follow(ctx context.Context, job string, after uint64, yield func(Chunk, error) bool) error {
+	if err := protocol.CheckName(job); err != nil { // it becomes a subject
+		return err
+	}
+	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{prefix + job + ".*.*"}}
+	if after > 0 {
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
+	}
+	consumer, err := s.stream.OrderedConsumer(ctx, config)
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	reached := map[source]protocol.LogPosition{}
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		chunk, err := decode(m, reached, after == 0)
+		if err != nil {
+			return err
+		}
+		if !yield(chunk, nil) {
+			return nil
+		}
+	}
+}
+
+// decode reads a kept chunk, and finds out whether chunks before it are gone.
+// Of a reader that goes on somewhere, whole is false: what came before the
+// first chunk of a rank it has seen.
+func decode(m jetstream.Msg, reached map[source]protocol.LogPosition, whole bool) (Chunk, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return Chunk{}, err
+	}
+	parts := strings.Split(m.Subject(), ".")
+	if len(parts) != 4 {
+		return Chunk{}, fmt.Errorf("subject %q is not one of output", m.Subject())
+	}
+	attempt, err := strconv.Atoi(parts[2])
+	if err != nil {
+		return Chunk{}, fmt.Errorf("subject %q: %w", m.Subject(), err)
+	}
+	rank, err := strconv.Atoi(parts[3])
+	if err != nil {
+		return Chunk{}, fmt.Errorf("subject %q: %w", m.Subject(), err)
+	}
+	h := m.Headers()
+	from, err := parsePosition(h.Get(headerFrom))
+	if err != nil {
+		return Chunk{}, err
+	}
+	to, err := parsePosition(h.Get(headerTo))
+	if err != nil {
+		return Chunk{}, err
+	}
+	chunk := Chunk{Seq: meta.Sequence.Stream, Attempt: attempt, Rank: rank, Text: m.Data(), Gap: h.Get(headerGap), EOF: h.Get(headerEOF) != ""}
+	of := source{attempt, rank}
+	before, seen := reached[of]
+	if (seen || whole) && !same(before, from) && chunk.Gap == "" {
+		chunk.Gap = dropped
+	}
+	reached[of] = to
+	return chunk, nil
+}

@@ -1,0 +1,193 @@
+package records
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// AddCluster lets the agent with the public key connect for a cluster. The
+// same key again is the same cluster; another one is an ErrConflict.
+func (s *Store) AddCluster(ctx context.Context, name, publicKey, by string) (v1.Cluster, error) {
+	if err := s.ready(ctx); err != nil {
+		return v1.Cluster{}, err
+	}
+	if err := protocol.CheckLabel("cluster", name); err != nil {
+		return v1.Cluster{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if !nkeys.IsValidPublicUserKey(publicKey) {
+		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: public_key is not the public nkey of a user", name, ErrInvalid)
+	}
+	if other, ok := s.ClusterOf(publicKey); ok && other != name {
+		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: the key is cluster %s's", name, ErrConflict, other)
+	}
+	c := cluster{PublicKey: publicKey, Created: s.now(), CreatedBy: by}
+	revision, err := s.create(ctx, clusterPrefix+name, c)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		if old, ok := s.setup.clusters.get(name); ok && old.PublicKey == publicKey {
+			return s.Cluster(ctx, name)
+		}
+		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: there is one of that name, with another key; delete it first", name, ErrConflict)
+	}
+	if err != nil {
+		return v1.Cluster{}, fmt.Errorf("add cluster %s: %w", name, full(err))
+	}
+	s.setup.clusters.apply(name, row[cluster]{value: c, revision: revision})
+	return s.Cluster(ctx, name)
+}
+
+// DeleteCluster revokes the key of a cluster and cuts its connections. Its
+// computes and jobs stay, for a cluster of the same name.
+func (s *Store) DeleteCluster(ctx context.Context, name string) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	c, revision := s.setup.clusters.at(name)
+	if revision == 0 {
+		return fmt.Errorf("cluster %s: %w", name, ErrNotFound)
+	}
+	if err := s.plan.Purge(ctx, clusterPrefix+name, jetstream.PurgeTTL(markerTTL), jetstream.LastRevision(revision)); err != nil {
+		return fmt.Errorf("delete cluster %s: %w", name, err)
+	}
+	s.setup.clusters.apply(name, row[cluster]{gone: true, revision: revision + 1})
+	s.opts.Revoked(c.PublicKey)
+	return nil
+}
+
+// Cluster is the cluster of that name.
+func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
+	if err := s.ready(ctx); err != nil {
+		return v1.Cluster{}, err
+	}
+	c, ok := s.setup.clusters.get(name)
+	if !ok {
+		return v1.Cluster{}, fmt.Errorf("cluster %s: %w", name, ErrNotFound)
+	}
+	seen := s.setup.presence(name)
+	v := v1.Cluster{
+		Name: name, PublicKey: c.PublicKey,
+		CreationContext:   v1.CreationContext{CreatedAt: c.Created, CreatedBy: c.CreatedBy},
+		Connectivity:      v1.NotResponding,
+		AgentVersion:      seen.info.AgentVersion,
+		KubernetesVersion: seen.info.KubernetesVersion,
+		Leader:            seen.info.Leader,
+		Problems:          seen.problems,
+		UnknownJobs:       seen.unknown,
+	}
+	if !seen.at.IsZero() {
+		v.LastSync = &seen.at
+	}
+	if _, ever := s.setup.terms.get(name); !ever {
+		v.Connectivity = v1.NeverConnected
+	}
+	if s.setup.connected(name, s.opts.Now()) {
+		v.Connectivity = v1.Connected
+	}
+	return v, nil
+}
+
+// Clusters are all clusters, by name.
+func (s *Store) Clusters(ctx context.Context) ([]v1.Cluster, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	clusters := []v1.Cluster{}
+	for _, name := range s.setup.clusters.names() {
+		c, err := s.Cluster(ctx, name)
+		if err == nil { // else it was deleted just now
+			clusters = append(clusters, c)
+		}
+	}
+	return clusters, nil
+}
+
+// ClusterOf is the cluster whose agent signs with the key.
+func (s *Store) ClusterOf(publicKey string) (string, bool) {
+	return s.setup.clusters.find(func(c cluster) bool { return c.PublicKey == publicKey })
+}
+
+// Seen notes what the agent of a cluster said of itself just now.
+func (s *Store) Seen(cluster string, info protocol.Info, problems []string, unknownJobs int) {
+	s.setup.mu.Lock()
+	defer s.setup.mu.Unlock()
+	s.setup.seen[cluster] = presence{at: s.now(), info: info, problems: problems, unknown: unknownJobs}
+}
+
+// Connected counts the clusters that synced lately.
+func (s *Store) Connected() int {
+	n := 0
+	for _, name := range s.setup.clusters.names() {
+		if s.setup.connected(name, s.opts.Now()) {
+			n++
+		}
+	}
+	return n
+}
+
+// maxPast bounds the sessions that are known to be superseded.
+const maxPast = 16
+
+// Term is the term of a session that leads the cluster. A session that was not
+// heard of before supersedes the one that leads, with a term above every other
+// and above seen; fresh says so. A superseded session gets term 0.
+func (s *Store) Term(ctx context.Context, name, session string, seen uint64) (_ uint64, fresh bool, _ error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, false, err
+	}
+	for range maxTries {
+		now, revision := s.setup.terms.at(name)
+		switch {
+		case now.Session == session && revision > 0:
+			return now.Term, false, nil
+		case slices.Contains(now.Past, session):
+			return 0, false, nil
+		}
+		next := term{Term: max(now.Term, seen) + 1, Session: session}
+		if revision > 0 {
+			next.Past = append([]string{now.Session}, now.Past[:min(len(now.Past), maxPast-1)]...)
+		}
+		revision, err := s.replace(ctx, termPrefix+name, next, revision)
+		if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			e, err := s.plan.Get(ctx, termPrefix+name)
+			if err != nil {
+				return 0, false, fmt.Errorf("read the term of cluster %s: %w", name, err)
+			}
+			if err := s.setup.terms.applyEntry(name, e); err != nil {
+				return 0, false, err
+			}
+			continue
+		}
+		if err != nil {
+			return 0, false, fmt.Errorf("write the term of cluster %s: %w", name, err)
+		}
+		s.setup.terms.apply(name, row[term]{value: next, revision: revision})
+		return next.Term, true, nil
+	}
+	return 0, false, fmt.Errorf("cluster %s: its term was changed by others %d times in a row", name, maxTries)
+}
+
+// create writes a key of the setup that must not exist.
+func (s *Store) create(ctx context.Context, key string, value any) (revision uint64, _ error) {
+	return s.replace(ctx, key, value, 0)
+}
+
+// replace writes a key of the setup, of which it knows the revision; 0 where
+// it must not exist.
+func (s *Store) replace(ctx context.Context, key string, value any, revision uint64) (uint64, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", key, err)
+	}
+	if revision == 0 {
+		return s.plan.Create(ctx, key, data)
+	}
+	return s.plan.Update(ctx, key, data, revision)
+}

@@ -1,0 +1,171 @@
+package records
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// setup is the picture in memory of what changes rarely: clusters, computes,
+// and what was last heard of the clusters.
+type setup struct {
+	clusters table[cluster]
+	computes table[compute]
+	terms    table[term]
+
+	mu   sync.RWMutex
+	seen map[string]presence
+}
+
+// cluster is the record of a cluster.
+type cluster struct {
+	PublicKey string    `json:"public_key"`
+	Created   time.Time `json:"created"`
+	CreatedBy string    `json:"created_by,omitempty"`
+}
+
+// compute is the record of a compute.
+type compute struct {
+	Cluster     string    `json:"cluster"`
+	Namespace   string    `json:"namespace"`
+	Description string    `json:"description,omitempty"`
+	Created     time.Time `json:"created"`
+	CreatedBy   string    `json:"created_by,omitempty"`
+}
+
+// term is which session leads a cluster. It outlives the cluster's record, so
+// that a cluster that is added again goes on with higher terms.
+type term struct {
+	Term    uint64 `json:"term"`
+	Session string `json:"session"`
+	// Past are the sessions before, newest first.
+	Past []string `json:"past,omitempty"`
+}
+
+// presence is what was last heard of a cluster.
+type presence struct {
+	at       time.Time
+	info     protocol.Info
+	problems []string
+	unknown  int
+}
+
+func newSetup() *setup { return &setup{seen: map[string]presence{}} }
+
+// Prefixes of keys in the setup's bucket.
+const (
+	clusterPrefix = "cluster."
+	computePrefix = "compute."
+	termPrefix    = "term."
+)
+
+// applySetup takes in one entry of the setup's bucket.
+func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
+	kind, name, _ := strings.Cut(e.Key(), ".")
+	switch kind + "." {
+	case clusterPrefix:
+		return s.setup.clusters.applyEntry(name, e)
+	case computePrefix:
+		return s.setup.computes.applyEntry(name, e)
+	case termPrefix:
+		return s.setup.terms.applyEntry(name, e)
+	}
+	return fmt.Errorf("%q is not a key of a cluster or compute", e.Key())
+}
+
+// presence is what was last heard of the cluster.
+func (s *setup) presence(cluster string) presence {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.seen[cluster]
+}
+
+// connected reports whether the cluster synced lately.
+func (s *setup) connected(cluster string, now time.Time) bool {
+	at := s.presence(cluster).at
+	return !at.IsZero() && now.Sub(at) <= protocol.PresenceTimeout
+}
+
+// table maps names to values as of a revision; the newest revision wins.
+type table[T any] struct {
+	mu   sync.RWMutex
+	rows map[string]row[T]
+}
+
+type row[T any] struct {
+	value    T
+	revision uint64
+	gone     bool
+}
+
+func (t *table[T]) applyEntry(name string, e jetstream.KeyValueEntry) error {
+	r := row[T]{revision: e.Revision(), gone: e.Operation() != jetstream.KeyValuePut}
+	if !r.gone {
+		if err := json.Unmarshal(e.Value(), &r.value); err != nil {
+			return fmt.Errorf("%s: %w", e.Key(), err)
+		}
+	}
+	t.apply(name, r)
+	return nil
+}
+
+func (t *table[T]) apply(name string, r row[T]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rows == nil {
+		t.rows = map[string]row[T]{}
+	}
+	if t.rows[name].revision < r.revision {
+		t.rows[name] = r
+	}
+}
+
+func (t *table[T]) get(name string) (T, bool) {
+	value, revision := t.at(name)
+	return value, revision > 0
+}
+
+// at is the value and its revision, 0 where there is none.
+func (t *table[T]) at(name string) (T, uint64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r, ok := t.rows[name]
+	if !ok || r.gone {
+		var none T
+		return none, 0
+	}
+	return r.value, r.revision
+}
+
+// find is the name of a value that fits.
+func (t *table[T]) find(fits func(T) bool) (string, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for name, r := range t.rows {
+		if !r.gone && fits(r.value) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// names are sorted.
+func (t *table[T]) names() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	names := make([]string, 0, len(t.rows))
+	for name, r := range t.rows {
+		if !r.gone {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,175 @@
+// Package relay is the cloud side: it queues training jobs, hands them to the
+// agents of clusters that dial in, and keeps what became of them.
+//
+// It wires the rooms below it: broker (the embedded NATS server), records
+// (jobs, computes, clusters), dispatch (whose turn it is), clusters (answers to
+// agents) and logs (output), and owns their goroutines. It stops in the
+// opposite order: first the front, so that no agent connects any more, then
+// the rooms, the broker last. When a room fails, all stop and Run returns its
+// error: whatever was acknowledged is on disk, and a new start goes on.
+package relay
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trainrelay/trainrelay/relay/broker"
+	"github.com/trainrelay/trainrelay/relay/clusters"
+	"github.com/trainrelay/trainrelay/relay/dispatch"
+	"github.com/trainrelay/trainrelay/relay/logs"
+	"github.com/trainrelay/trainrelay/relay/records"
+)
+
+// Options of a relay. Limits that are 0 have the defaults of their rooms.
+type Options struct {
+	// Data is the folder of everything that the relay keeps; made if missing.
+	Data string
+	// Front is the HTTP side: it runs once the rooms work, until its context
+	// is done, and must have closed the agents' connections when it returns.
+	// nil for none.
+	Front func(ctx context.Context, r *Relay) error
+
+	MaxStore      int64         // bytes of the broker's files
+	MaxRecords    int64         // bytes of the jobs' records
+	MaxQueued     int           // queued jobs
+	MaxAttempts   int           // attempts of a job that fails by no fault of its own
+	Retention     time.Duration // of ended jobs
+	MaxLogs       int64         // bytes of output
+	LogsRetention time.Duration // of output
+	MaxAgents     int           // agents' connections
+
+	Log        zerolog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Relay is the cloud side, without its front.
+type Relay struct {
+	opts    Options
+	broker  *broker.Broker
+	jobs    *records.Store
+	logs    *logs.Store
+	started chan struct{}
+}
+
+// New checks the options and makes a relay; it works while Run runs.
+func New(opts Options) (*Relay, error) {
+	if opts.Data == "" {
+		return nil, errors.New("relay: no folder given for its data")
+	}
+	b, err := broker.New(broker.Options{
+		Dir:        filepath.Join(opts.Data, "nats"),
+		MaxStore:   opts.MaxStore,
+		MaxAgents:  opts.MaxAgents,
+		Log:        opts.Log.With().Str("room", "broker").Logger(),
+		Registerer: opts.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Relay{opts: opts, broker: b, started: make(chan struct{})}, nil
+}
+
+// Started is closed once the rooms work; their accessors are valid from then.
+func (r *Relay) Started() <-chan struct{} { return r.started }
+
+// Jobs keeps jobs, computes and clusters.
+func (r *Relay) Jobs() *records.Store { return r.jobs }
+
+// Logs keeps output.
+func (r *Relay) Logs() *logs.Store { return r.logs }
+
+// Broker carries the agents' requests.
+func (r *Relay) Broker() *broker.Broker { return r.broker }
+
+// Run runs the relay until ctx is done, and returns when all of it has
+// stopped. It runs once.
+func (r *Relay) Run(ctx context.Context) (err error) {
+	if err := r.broker.Start(ctx); err != nil {
+		return err
+	}
+	defer r.broker.Stop()
+
+	// The rooms outlive ctx: the front stops first.
+	roomsCtx, stopRooms := context.WithCancel(context.WithoutCancel(ctx))
+	rooms, roomsCtx := errgroup.WithContext(roomsCtx)
+	defer func() {
+		stopRooms()
+		err = errors.Join(err, rooms.Wait())
+	}()
+	front, stopFront := context.WithCancel(roomsCtx)
+	defer stopFront()
+	defer context.AfterFunc(ctx, stopFront)()
+
+	link, err := r.open(ctx, rooms, roomsCtx)
+	if err != nil {
+		return err
+	}
+	rooms.Go(func() error { return r.jobs.Run(roomsCtx) })
+	select {
+	case <-r.jobs.Loaded():
+	case <-front.Done():
+		return nil
+	}
+	rooms.Go(func() error { return r.broker.Serve(roomsCtx, link.handle) })
+	r.broker.Admit(r.jobs.ClusterOf)
+	close(r.started)
+	if r.opts.Front != nil {
+		return r.opts.Front(front, r)
+	}
+	<-front.Done()
+	return nil
+}
+
+// open makes the rooms.
+func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx context.Context) (uplink, error) {
+	nudger := clusters.NewNudger(r.broker.Nudge, r.opts.Log.With().Str("room", "clusters").Logger())
+	order := new(dispatch.Queue)
+	var err error
+	r.jobs, err = records.Open(ctx, records.Options{
+		JetStream:   r.broker.JetStream(),
+		Queue:       queue{order},
+		Nudge:       nudger.Nudge,
+		Revoked:     r.broker.Disconnect,
+		MaxBytes:    r.opts.MaxRecords,
+		MaxQueued:   r.opts.MaxQueued,
+		MaxAttempts: r.opts.MaxAttempts,
+		Retention:   r.opts.Retention,
+		Log:         r.opts.Log.With().Str("room", "records").Logger(),
+		Registerer:  r.opts.Registerer,
+	})
+	if err != nil {
+		return uplink{}, err
+	}
+	r.logs, err = logs.Open(ctx, logs.Options{
+		JetStream:  r.broker.JetStream(),
+		Claimed:    r.jobs.Claimed,
+		MaxBytes:   r.opts.MaxLogs,
+		MaxAge:     r.opts.LogsRetention,
+		Log:        r.opts.Log.With().Str("room", "logs").Logger(),
+		Registerer: r.opts.Registerer,
+	})
+	if err != nil {
+		return uplink{}, err
+	}
+	promauto.With(r.opts.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "trainrelay_connected_clusters", Help: "Clusters that synced lately.",
+	}, func() float64 { return float64(r.jobs.Connected()) })
+	rooms.Go(func() error { nudger.Run(roomsCtx); return nil })
+	return uplink{
+		clusters: clusters.New(clusters.Options{
+			Records:    clusterRecords{r.jobs},
+			Queue:      order,
+			Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
+			Registerer: r.opts.Registerer,
+		}),
+		logs: r.logs,
+		log:  r.opts.Log,
+	}, nil
+}
