@@ -1,0 +1,79 @@
+package link
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is the state of the link, for health checks and for people.
+type Status struct {
+	Leading   bool
+	Connected bool      // as last told through Connection
+	LastSync  time.Time // when the last answered sync was sent; zero before the first
+	LastError string    // what is being waited for; empty when nothing is
+	Problem   string    // what keeps the cluster out of step with its API server
+	Term      uint64    // of the current or last session; 0 before the first answer
+	Waiting   int       // attempts of which something waits to be told
+}
+
+// Status returns the current state.
+func (l *Link) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	status := l.status
+	status.Waiting = l.outbox.len()
+	return status
+}
+
+// setLeading notes the begin or the end of leading.
+func (l *Link) setLeading(leading bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status.Leading = leading
+	if !leading {
+		l.status.LastError, l.status.Problem = "", ""
+	}
+}
+
+// synced notes an answered sync.
+func (l *Link) synced(sent time.Time) {
+	l.mu.Lock()
+	waited := l.status.LastError
+	l.status.LastSync, l.status.LastError, l.status.Connected = sent, "", true
+	l.mu.Unlock()
+	if waited != "" {
+		l.log.Info().Msg("in sync with the relay again")
+	}
+}
+
+// failed notes what is being waited for, and logs it where it is news.
+func (l *Link) failed(what string, err error) {
+	text := fmt.Sprintf("%s: %v", what, err)
+	l.mu.Lock()
+	news := l.status.LastError != text
+	l.status.LastError = text
+	l.mu.Unlock()
+	event := l.log.Debug()
+	if news {
+		event = l.log.Warn()
+	}
+	event.Err(err).Str("of", what).Msg("not through to the relay; trying again until it is")
+}
+
+// outOfStep notes what keeps the cluster from taking work, nil for nothing.
+func (l *Link) outOfStep(problem error) {
+	text := ""
+	if problem != nil {
+		text = problem.Error()
+	}
+	l.mu.Lock()
+	news := l.status.Problem != text
+	l.status.Problem = text
+	l.mu.Unlock()
+	switch {
+	case news && problem != nil:
+		l.log.Warn().Err(problem).Msg("out of step with the Kubernetes API; no work is taken until it is back")
+	case news:
+		l.log.Info().Msg("in step with the Kubernetes API")
+	}
+}

@@ -1,0 +1,238 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+const (
+	// requestTimeout bounds one request. It leaves half of StartDeadline to
+	// the creation of what an answer grants.
+	requestTimeout = protocol.StartDeadline / 2
+	// syncGap is the least time between two syncs that were asked for: a burst
+	// of changes makes the first sync at once and one more for the rest.
+	syncGap = 75 * time.Millisecond
+	// unsyncedInterval is the time to the next sync while the cluster is out
+	// of step with its API server.
+	unsyncedInterval = 5 * time.Second
+)
+
+// newRetry returns delays with full jitter, of up to half a minute, for ever.
+func newRetry() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(200*time.Millisecond),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(1), // 0 to twice the interval
+		backoff.WithMaxInterval(15*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+}
+
+// syncAlways syncs whenever a sync is due, until ctx is done or the relay
+// refuses the session for good.
+func (l *Link) syncAlways(ctx context.Context, s *session) error {
+	retry := newRetry()
+	for {
+		sent := time.Now()
+		take(l.wake) // this sync says it all
+		next, err := l.sync(ctx, s)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case refusedForGood(err):
+			l.failed("sync", err)
+			return fmt.Errorf("link: the relay refuses this leader: %w", err)
+		case err != nil:
+			next = retry.NextBackOff()
+			l.failed("sync", err)
+			l.metrics.syncs.WithLabelValues("failed").Inc()
+			if !sleep(ctx, next, l.retrySync) {
+				return nil
+			}
+			continue
+		}
+		retry.Reset()
+		l.synced(sent)
+		if !l.awaitSync(ctx, next, sent.Add(syncGap)) {
+			return nil
+		}
+	}
+}
+
+// awaitSync waits until the next sync is due: when the interval is over, the
+// connection is back, or one is asked for, that not before earliest.
+func (l *Link) awaitSync(ctx context.Context, interval time.Duration, earliest time.Time) bool {
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-l.retrySync:
+	case <-l.wake:
+		return sleep(ctx, time.Until(earliest), nil)
+	}
+	return ctx.Err() == nil
+}
+
+// sync tells the relay what the cluster holds and acts on the answer. It
+// returns the time to the next sync.
+func (l *Link) sync(ctx context.Context, s *session) (time.Duration, error) {
+	problem := l.workloads.Synced()
+	l.outOfStep(problem)
+	usable := problem == nil
+	held := l.workloads.Held(false)
+	l.outbox.retain(held)
+	// An end waits until it is folded; asked in this order, none that is on
+	// its way from the workloads to the relay is overlooked.
+	held = union(held, l.outbox.ends())
+
+	req := &protocol.Sync{Info: l.info(), Last: true}
+	switch {
+	case !usable:
+		// Never a full sync: what this one does not hold may exist.
+		req.Problems = []string{problem.Error()}
+		held = held[:min(len(held), protocol.MaxHeld)]
+	case s.full || len(held) > protocol.MaxHeld:
+		return l.fullSync(ctx, s)
+	default:
+		req.Room = l.room()
+	}
+	req.Held = held
+	next, needFull, err := l.exchange(ctx, s, req, usable)
+	if needFull {
+		l.log.Info().Msg("the relay asks for everything that the cluster holds")
+		l.outbox.forget()
+		l.workloads.Resend()
+		s.full = true
+		next = 0
+	}
+	if !usable {
+		next = unsyncedInterval
+	}
+	return next, err
+}
+
+// fullSync lists every attempt with a Job, page by page.
+func (l *Link) fullSync(ctx context.Context, s *session) (time.Duration, error) {
+	held := union(l.workloads.Held(true), l.outbox.ends())
+	for {
+		page := held[:min(len(held), protocol.MaxHeld)]
+		held = held[len(page):]
+		req := &protocol.Sync{Info: l.info(), Held: page, Full: true, Last: len(held) == 0}
+		if req.Last {
+			req.Room = l.room()
+		}
+		next, needFull, err := l.exchange(ctx, s, req, true)
+		switch {
+		case err != nil:
+			return 0, err
+		case req.Last && needFull:
+			// It restarted between the pages, and heard only some of the ends.
+			l.outbox.forget()
+			l.workloads.Resend()
+			s.full = true
+			return 0, errors.New("the relay asks for a full sync again")
+		case req.Last:
+			s.full = false
+			return next, nil
+		}
+	}
+}
+
+// exchange sends one sync and hands its answer over, or only learns from it
+// where the workloads are not usable.
+func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usable bool) (next time.Duration, needFull bool, err error) {
+	req.Nonce = rand.Text()
+	req.Session = s.id
+	req.Term = l.highestTerm()
+	sent := time.Now()
+	reply := new(protocol.SyncReply)
+	if err := request(ctx, l, protocol.VerbSync, req, reply); err != nil {
+		return 0, false, err
+	}
+	if reply.Nonce != req.Nonce {
+		l.metrics.stale.Inc()
+		return 0, false, errors.New("dropped an answer that is not to the outstanding sync")
+	}
+	if err := l.learn(s, reply.Term); err != nil {
+		return 0, false, err
+	}
+	l.metrics.syncs.WithLabelValues("answered").Inc()
+	l.metrics.syncSeconds.Observe(time.Since(sent).Seconds())
+
+	fresh := l.setComputes(reply.Computes)
+	if usable {
+		l.handOver(ctx, reply, sent.Add(protocol.StartDeadline))
+		if reply.More || fresh {
+			return 0, reply.NeedFull, nil
+		}
+	}
+	return protocol.SyncInterval - mathrand.N(protocol.SyncInterval/10), reply.NeedFull, nil
+}
+
+// room is what the computes that the relay named can take.
+func (l *Link) room() []protocol.Room {
+	l.mu.Lock()
+	computes := l.computes
+	l.mu.Unlock()
+	room := l.workloads.Room(computes)
+	return room[:min(len(room), protocol.MaxComputes)]
+}
+
+// setComputes reports whether there are others than before, whose room the
+// relay does not know yet.
+func (l *Link) setComputes(computes []protocol.Compute) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := slices.ContainsFunc(computes, func(c protocol.Compute) bool { return !slices.Contains(l.computes, c) })
+	l.computes = computes
+	return fresh
+}
+
+// union is a followed by those of b that a lacks.
+func union(a, b []protocol.Ref) []protocol.Ref {
+	if len(b) == 0 {
+		return a
+	}
+	seen := make(map[protocol.Ref]bool, len(a))
+	for _, ref := range a {
+		seen[ref] = true
+	}
+	a = slices.Clip(a)
+	for _, ref := range b {
+		if !seen[ref] {
+			a = append(a, ref)
+		}
+	}
+	return a
+}
+
+// take empties a channel that holds one signal.
+func take(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// sleep waits for d, cut short by a signal on early, and reports whether ctx
+// is still live.
+func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-early:
+	}
+	return ctx.Err() == nil
+}
