@@ -1,0 +1,246 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+	"github.com/rs/zerolog"
+
+	"github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// running is a relay that works.
+type running struct {
+	*Relay
+	stop func()
+}
+
+// start runs a relay on a folder until the test ends or stop is called.
+func start(t *testing.T, opts Options) *running {
+	t.Helper()
+	opts.Log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
+	r, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	select {
+	case <-r.Started():
+	case err := <-done:
+		cancel()
+		t.Fatalf("relay did not start: %v", err)
+	}
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("relay: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return &running{r, stop}
+}
+
+// agent is a scripted agent of one cluster, on a real connection.
+type agent struct {
+	t       *testing.T
+	cluster string
+	session string
+	conn    *nats.Conn
+	term    uint64
+	seq     uint64
+	syncs   int
+}
+
+// newKey makes the key of an agent.
+func newKey(t *testing.T) (nkeys.KeyPair, string) {
+	t.Helper()
+	kp, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := kp.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kp, public
+}
+
+// addCluster adds a cluster with one compute of the same name, and returns the
+// key of its agent.
+func addCluster(t *testing.T, r *running, name string) nkeys.KeyPair {
+	t.Helper()
+	kp, public := newKey(t)
+	if _, err := r.Jobs().AddCluster(t.Context(), name, public, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.Jobs().PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	return kp
+}
+
+func dial(r *running, cluster string, kp nkeys.KeyPair) (*nats.Conn, error) {
+	public, err := kp.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(strings.Replace(r.Broker().WebsocketURL(), "http", "ws", 1),
+		nats.Nkey(public, kp.Sign), nats.CustomInboxPrefix(protocol.InboxPrefix(cluster)), nats.NoReconnect())
+}
+
+// lead connects an agent that leads with a session of its own.
+func lead(t *testing.T, r *running, cluster, session string, kp nkeys.KeyPair) *agent {
+	t.Helper()
+	conn, err := dial(r, cluster, kp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return &agent{t: t, cluster: cluster, session: "session-of-" + cluster + "-" + session, conn: conn}
+}
+
+// ask sends a request and decodes the answer.
+func ask[Q, A protocol.Message](a *agent, verb string, q Q, answer A) error {
+	data, err := protocol.Encode(q)
+	if err != nil {
+		return err
+	}
+	m, err := a.conn.Request(protocol.UpSubject(a.cluster, verb), data, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	return protocol.Decode(m.Data, answer)
+}
+
+func (a *agent) trySync(s protocol.Sync) (*protocol.SyncReply, error) {
+	a.syncs++
+	s.Nonce, s.Session, s.Term = fmt.Sprintf("nonce-%016d", a.syncs), a.session, a.term
+	reply := new(protocol.SyncReply)
+	if err := ask(a, protocol.VerbSync, &s, reply); err != nil {
+		return nil, err
+	}
+	if reply.Nonce != s.Nonce {
+		return nil, fmt.Errorf("answer to nonce %s, want %s", reply.Nonce, s.Nonce)
+	}
+	a.term = reply.Term
+	return reply, nil
+}
+
+func (a *agent) sync(s protocol.Sync) *protocol.SyncReply {
+	a.t.Helper()
+	reply, err := a.trySync(s)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return reply
+}
+
+// join syncs fully, as an agent does that became the leader.
+func (a *agent) join(held ...protocol.Ref) {
+	a.t.Helper()
+	if reply := a.sync(protocol.Sync{Full: true, Last: true, Held: held}); reply.NeedFull {
+		a.t.Fatal("a full sync of a new session was not enough")
+	}
+}
+
+// room syncs with room for n more attempts.
+func (a *agent) room(n int, held ...protocol.Ref) *protocol.SyncReply {
+	a.t.Helper()
+	return a.sync(protocol.Sync{Room: []protocol.Room{{Compute: a.cluster, Free: n}}, Held: held})
+}
+
+// event makes the next observation of an attempt.
+func (a *agent) event(ref protocol.Ref, state protocol.State) protocol.Event {
+	a.seq++
+	return protocol.Event{Ref: ref, Version: protocol.Version{Term: a.term, Seq: a.seq}, State: state, Time: time.Now().UTC()}
+}
+
+func (a *agent) tell(events ...protocol.Event) []protocol.EventResult {
+	a.t.Helper()
+	reply := new(protocol.EventReply)
+	if err := ask(a, protocol.VerbEvent, &protocol.EventBatch{Events: events}, reply); err != nil {
+		a.t.Fatal(err)
+	}
+	return reply.Results
+}
+
+func (a *agent) observe(ref protocol.Ref, states ...protocol.State) {
+	a.t.Helper()
+	for _, state := range states {
+		for _, result := range a.tell(a.event(ref, state)) {
+			if result.Outcome != protocol.Folded {
+				a.t.Fatalf("%s of %s: %s", state, ref, result.Outcome)
+			}
+		}
+	}
+}
+
+func starts(reply *protocol.SyncReply) []protocol.Ref {
+	var refs []protocol.Ref
+	for _, start := range reply.Starts {
+		refs = append(refs, start.Ref())
+	}
+	return refs
+}
+
+func sampleJob(name, compute string) protocol.Job {
+	return protocol.Job{Name: name, Command: "python train.py", Image: "python:3.13", Compute: compute, Instances: 1}
+}
+
+func submit(t *testing.T, r *running, job protocol.Job) v1.Job {
+	t.Helper()
+	accepted, created, err := r.Jobs().Submit(t.Context(), job, "user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !created {
+		t.Fatalf("job %s was there before", job.Name)
+	}
+	return accepted
+}
+
+func wantState(t *testing.T, r *running, name string, want protocol.State, reason protocol.ReasonCode) v1.Job {
+	t.Helper()
+	job, err := r.Jobs().Job(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got protocol.ReasonCode
+	if job.Reason != nil {
+		got = job.Reason.Code
+	}
+	if job.Status != want || got != reason {
+		t.Fatalf("job %s is %s (%v), want %s (%s)", name, job.Status, job.Reason, want, reason)
+	}
+	return job
+}
+
+func wantStarts(t *testing.T, reply *protocol.SyncReply, want ...protocol.Ref) {
+	t.Helper()
+	if got := starts(reply); !slices.Equal(got, want) {
+		t.Fatalf("starts %v, want %v", got, want)
+	}
+}
+
+func attempt(job string, n int) protocol.Ref { return protocol.Ref{Job: job, Attempt: n} }
+
+// refused is the refusal in an error.
+func refused(t *testing.T, err error) *protocol.Refusal {
+	t.Helper()
+	refusal := new(protocol.Refusal)
+	if !errors.As(err, &refusal) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	return refusal
+}
