@@ -54,7 +54,7 @@ func (l *Link) handOver(ctx context.Context, reply *protocol.SyncReply, deadline
 		}
 		l.metrics.starts.Inc()
 		compute, ok := computes[start.Job.Compute]
-		if err := usable(&start); err != nil {
+		if err := checkStart(&start); err != nil {
 			l.refuse(ref, protocol.Undecodable, err)
 		} else if !ok {
 			l.refuse(ref, protocol.ComputeDeleted, fmt.Errorf("compute %s no longer exists", start.Job.Compute))
@@ -74,8 +74,8 @@ func (l *Link) handOver(ctx context.Context, reply *protocol.SyncReply, deadline
 	}
 }
 
-// usable says why a start cannot be used.
-func usable(start *protocol.Start) error {
+// checkStart says why a start cannot be used.
+func checkStart(start *protocol.Start) error {
 	ref := start.Ref()
 	return errors.Join(ref.Validate(), start.Job.Validate())
 }

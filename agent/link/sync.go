@@ -88,64 +88,63 @@ func (l *Link) awaitSync(ctx context.Context, interval time.Duration, earliest t
 func (l *Link) sync(ctx context.Context, s *session) (time.Duration, error) {
 	problem := l.workloads.Synced()
 	l.outOfStep(problem)
-	usable := problem == nil
-	held := l.workloads.Held(false)
+	held := l.held(false)
 	l.outbox.retain(held)
-	// An end waits until it is folded; asked in this order, none that is on
-	// its way from the workloads to the relay is overlooked.
-	held = union(held, l.outbox.ends())
-
-	req := &protocol.Sync{Info: l.info(), Last: true}
+	req := &protocol.Sync{Info: l.info(), Held: held[:min(len(held), protocol.MaxHeld)], Last: true}
 	switch {
-	case !usable:
+	case problem != nil:
 		// Never a full sync: what this one does not hold may exist.
 		req.Problems = []string{problem.Error()}
-		held = held[:min(len(held), protocol.MaxHeld)]
-	case s.full || len(held) > protocol.MaxHeld:
+	case s.full:
 		return l.fullSync(ctx, s)
+	case len(held) > protocol.MaxHeld:
+		req.Problems = []string{fmt.Sprintf("the cluster holds %d unfinished attempts; new ones are taken when there are fewer than %d", len(held), protocol.MaxHeld)}
 	default:
-		req.Room = l.room()
+		req.Room = l.room(protocol.MaxHeld - len(held))
 	}
-	req.Held = held
-	next, needFull, err := l.exchange(ctx, s, req, usable)
+	next, needFull, err := l.exchange(ctx, s, req, problem == nil)
+	if err != nil {
+		return 0, err
+	}
 	if needFull {
-		l.log.Info().Msg("the relay asks for everything that the cluster holds")
-		l.outbox.forget()
-		l.workloads.Resend()
-		s.full = true
-		next = 0
+		s.full, next = true, 0
 	}
-	if !usable {
+	if problem != nil {
 		next = unsyncedInterval
 	}
-	return next, err
+	return next, nil
 }
 
 // fullSync lists every attempt with a Job, page by page.
 func (l *Link) fullSync(ctx context.Context, s *session) (time.Duration, error) {
-	held := union(l.workloads.Held(true), l.outbox.ends())
+	l.log.Info().Msg("the relay asks for everything that the cluster holds")
+	held := l.held(true)
 	for {
 		page := held[:min(len(held), protocol.MaxHeld)]
 		held = held[len(page):]
 		req := &protocol.Sync{Info: l.info(), Held: page, Full: true, Last: len(held) == 0}
-		if req.Last {
-			req.Room = l.room()
-		}
 		next, needFull, err := l.exchange(ctx, s, req, true)
 		switch {
 		case err != nil:
 			return 0, err
-		case req.Last && needFull:
-			// It restarted between the pages, and heard only some of the ends.
-			l.outbox.forget()
-			l.workloads.Resend()
-			s.full = true
-			return 0, errors.New("the relay asks for a full sync again")
-		case req.Last:
-			s.full = false
-			return next, nil
+		case !req.Last:
+			continue
+		case needFull:
+			return 0, errors.New("the relay asks for a full sync again") // it restarted between the pages
 		}
+		// Only now does the relay know every attempt that it may be told of.
+		s.full = false
+		l.outbox.forget()
+		l.workloads.Resend()
+		return next, nil
 	}
+}
+
+// held are the attempts of the workloads, and those whose end waits to be
+// told. Asked in this order, an end on its way to the relay is not overlooked.
+func (l *Link) held(full bool) []protocol.Ref {
+	held := l.workloads.Held(full)
+	return union(held, l.outbox.ends())
 }
 
 // exchange sends one sync and hands its answer over, or only learns from it
@@ -179,12 +178,17 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	return protocol.SyncInterval - mathrand.N(protocol.SyncInterval/10), reply.NeedFull, nil
 }
 
-// room is what the computes that the relay named can take.
-func (l *Link) room() []protocol.Room {
+// room is what the computes that the relay named can take, limit attempts in
+// all: a sync must be able to list what the cluster holds.
+func (l *Link) room(limit int) []protocol.Room {
 	l.mu.Lock()
 	computes := l.computes
 	l.mu.Unlock()
-	room := l.workloads.Room(computes)
+	room := slices.Clone(l.workloads.Room(computes))
+	for i := range room {
+		room[i].Free = max(0, min(room[i].Free, limit))
+		limit -= room[i].Free
+	}
 	return room[:min(len(room), protocol.MaxComputes)]
 }
 
