@@ -1,0 +1,168 @@
+package chart
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/strvals"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// minimal are the values that have no default.
+const minimal = "relay.url=https://relay.example.com:8443,cluster.name=onprem-1,computeNamespaces={train}"
+
+// values parses what users write behind --set.
+func values(t *testing.T, sets ...string) map[string]any {
+	t.Helper()
+	all := make(map[string]any)
+	for _, set := range sets {
+		if err := strvals.ParseInto(set, all); err != nil {
+			t.Fatalf("--set %s: %v", set, err)
+		}
+	}
+	return all
+}
+
+// objects renders the chart and decodes what it gave, strictly: a field that
+// Kubernetes does not know fails the test.
+func objects(t *testing.T, sets ...string) []runtime.Object {
+	t.Helper()
+	manifests, err := Render(values(t, sets...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	var all []runtime.Object
+	for _, text := range strings.Split(string(manifests), "---\n")[1:] {
+		object, _, err := decoder.Decode([]byte(text), nil, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		all = append(all, object)
+	}
+	return all
+}
+
+// find returns the only object of its kind.
+func find[T runtime.Object](t *testing.T, all []runtime.Object) T {
+	t.Helper()
+	var found []T
+	for _, object := range all {
+		if object, ok := object.(T); ok {
+			found = append(found, object)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d objects of type %T, want one", len(found), *new(T))
+	}
+	return found[0]
+}
+
+// TestRefusedValues: a wrong value is refused with words that name it.
+func TestRefusedValues(t *testing.T) {
+	for _, tc := range []struct{ set, want string }{
+		{"relay.url=", "relay.url is not set"},
+		{"cluster.name=", "cluster.name is not set"},
+		{"computeNamespaces=null", "computeNamespaces is empty"},
+		{"relay.url=http://relay.example.com", "'/relay/url'"},
+		{"relay.url=https://user:secret@relay.example.com", "'/relay/url'"},
+		{"relay.url=https://relay.example.com/nats", "'/relay/url'"},
+		{"relay.uri=https://relay.example.com", "'uri' not allowed"},
+		{"relay.ca=none", "'secret', 'system'"},
+		{"cluster.name=On Prem", "'/cluster/name'"},
+		{"computeNamespaces={azureml}", "'/computeNamespaces/0'"},
+		{"computeNamespaces={train,train}", "items at 0 and 1 are equal"},
+		{"computeNamespaces=train", "want array"},
+		{"proxy.https=http://user:secret@proxy.example.com:3128", "'/proxy/https'"},
+		{"proxy.https=proxy.example.com:3128", "'/proxy/https'"},
+		{"proxy.https=http://proxy:3128,proxy.existingSecret.name=proxy", "keep one of them"},
+		{"proxy.noProxy=10.0.0.0/8", "but no proxy is"},
+		{"image.digest=sha256:12", "'/image/digest'"},
+		{"image.repository=UPPER CASE", "'/image/repository'"},
+		{"imagePullSecrets={registry}", "want object"},
+		{"logLevel=verbose", "'/logLevel'"},
+		{"gateway.port=80", "'/gateway/port'"},
+		{"gateway.port=8081", "choose two ports"},
+		{"tolerations[0].operator=Sometimes", "'/tolerations/0/operator'"},
+		{"toleration=x", "'toleration' not allowed"},
+	} {
+		t.Run(tc.set, func(t *testing.T) {
+			_, err := Render(values(t, minimal, tc.set))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("want an error with %q, got %v", tc.want, err)
+			}
+		})
+	}
+}
+
+// TestRestrictedProfile judges the agent's pods with the code by which an API
+// server enforces Pod Security.
+func TestRestrictedProfile(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := find[*appsv1.DaemonSet](t, objects(t, minimal)).Spec.Template
+	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+		if !result.Allowed {
+			t.Errorf("%s: %s", result.ForbiddenReason, result.ForbiddenDetail)
+		}
+	}
+	if !*pod.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
+		t.Error("the root file system is writable")
+	}
+	namespace := find[*corev1.Namespace](t, objects(t, minimal, "namespace.create=true"))
+	if got := namespace.Labels[psa.EnforceLevelLabel]; got != string(psa.LevelRestricted) {
+		t.Errorf("the namespace enforces %q", got)
+	}
+}
+
+// TestProxyPassword: with a proxy that wants a password nothing but the
+// Secret's name is in the manifests, and the agent cannot start without it.
+func TestProxyPassword(t *testing.T) {
+	pod := find[*appsv1.DaemonSet](t, objects(t, minimal, "proxy.existingSecret.name=site-proxy,proxy.noProxy=10.0.0.0/8")).Spec.Template.Spec
+	environment := make(map[string]corev1.EnvVar)
+	for _, variable := range pod.Containers[0].Env {
+		environment[variable.Name] = variable
+	}
+	proxy := environment["HTTPS_PROXY"]
+	if proxy.ValueFrom == nil || proxy.ValueFrom.SecretKeyRef == nil {
+		t.Fatalf("HTTPS_PROXY is not read from a Secret: %v", proxy)
+	}
+	ref := proxy.ValueFrom.SecretKeyRef
+	if ref.Name != "site-proxy" || ref.Key != "https-proxy" || ref.Optional != nil {
+		t.Errorf("HTTPS_PROXY is read from %v", ref)
+	}
+	if _, ok := environment["HTTP_PROXY"]; ok {
+		t.Error("HTTP_PROXY is set without a key for it")
+	}
+	if got := environment["NO_PROXY"].Value; got != "10.0.0.0/8" {
+		t.Errorf("NO_PROXY is %q", got)
+	}
+}
+
+// TestSelectors: the Service and the DaemonSet find the pods, whatever labels
+// a user adds to them.
+func TestSelectors(t *testing.T) {
+	all := objects(t, minimal, `podLabels.team=ml,podLabels.app\.kubernetes\.io/name=mine`)
+	daemon, service := find[*appsv1.DaemonSet](t, all), find[*corev1.Service](t, all)
+	labels := daemon.Spec.Template.Labels
+	if labels["team"] != "ml" {
+		t.Errorf("the pods' labels lack the user's: %v", labels)
+	}
+	for name, selector := range map[string]map[string]string{"Service": service.Spec.Selector, "DaemonSet": daemon.Spec.Selector.MatchLabels} {
+		matching := maps.Clone(labels)
+		maps.Copy(matching, selector)
+		if len(selector) == 0 || !maps.Equal(matching, labels) {
+			t.Errorf("the %s selects %v, the pods have %v", name, selector, labels)
+		}
+	}
+}
