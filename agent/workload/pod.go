@@ -1,0 +1,99 @@
+package workload
+
+import (
+	"fmt"
+	"net/url"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// Places in a pod.
+const (
+	codeDir   = "/trainrelay/code"
+	tokenDir  = "/trainrelay/token"
+	tokenFile = "token"
+)
+
+// addCode lets the pod fetch its code before the command, and run it there.
+func addCode(spec *corev1.PodSpec, start *protocol.Start, o Options) {
+	ref := start.Ref()
+	code := corev1.VolumeMount{Name: "code", MountPath: codeDir}
+	spec.InitContainers = []corev1.Container{{
+		Name:  CodeContainer,
+		Image: o.LaunchImage,
+		Command: []string{
+			"/trainrelay-launch", "fetch",
+			"--url", fmt.Sprintf("%s/v1/attempts/%s/%d/code", o.GatewayURL, url.PathEscape(ref.Job), ref.Attempt),
+			"--token-file", tokenDir + "/" + tokenFile,
+			"--digest", start.Job.Code,
+			"--dir", codeDir,
+		},
+		Resources:                resources("50m", "64Mi", "1", "256Mi"),
+		VolumeMounts:             []corev1.VolumeMount{code, {Name: "token", MountPath: tokenDir, ReadOnly: true}},
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		SecurityContext:          confined(),
+	}}
+	spec.InitContainers[0].SecurityContext.ReadOnlyRootFilesystem = ptr.To(true)
+	main := &spec.Containers[0]
+	main.WorkingDir = codeDir
+	main.VolumeMounts = append(main.VolumeMounts, code)
+	spec.Volumes = append(spec.Volumes,
+		corev1.Volume{Name: "code", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName:  Name(ref),
+			DefaultMode: ptr.To(int32(0o444)), // for whichever user the image has
+		}}})
+}
+
+func confined() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+}
+
+func resources(cpu, memory, maxCPU, maxMemory string) corev1.ResourceRequirements {
+	list := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(cpu),
+			corev1.ResourceMemory: resource.MustParse(memory),
+		}
+	}
+	return corev1.ResourceRequirements{Requests: list(cpu, memory), Limits: list(maxCPU, maxMemory)}
+}
+
+// Secret holds the token of the Job's attempt. It goes with the Job, which has
+// to exist first.
+func Secret(job *batchv1.Job, token string) *corev1.Secret {
+	return &corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: job.Name, Namespace: job.Namespace, Labels: job.Labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		},
+		Immutable: ptr.To(true),
+		Type:      corev1.SecretTypeOpaque,
+		Data:      map[string][]byte{tokenFile: []byte(token)},
+	}
+}
+
+// Service gives the ranks of all Jobs in a namespace their names, before they
+// are ready.
+func Service(namespace string) *corev1.Service {
+	labels := map[string]string{LabelManagedBy: ManagedBy, "app.kubernetes.io/managed-by": ManagedBy}
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Name: ServiceName, Namespace: namespace, Labels: labels},
+		Spec: corev1.ServiceSpec{
+			ClusterIP:                corev1.ClusterIPNone,
+			PublishNotReadyAddresses: true,
+			Selector:                 map[string]string{LabelManagedBy: ManagedBy},
+		},
+	}
+}

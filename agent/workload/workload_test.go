@@ -1,0 +1,186 @@
+package workload
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var options = Options{
+	LaunchImage:      "registry.example/trainrelay-agent:1",
+	GatewayURL:       "http://trainrelay-agent.azureml.svc:8080",
+	ImagePullSecrets: []string{"registry"},
+}
+
+func iris() *protocol.Start {
+	return &protocol.Start{Attempt: 1, Job: protocol.Job{
+		Name: "iris-1", Experiment: "demo", Command: `python3 train.py --seed $SEED && echo "$$ $(date)"`,
+		Code: "sha256:" + strings.Repeat("ab", 32), Image: "sklearn:1", Env: map[string]string{"SEED": "7", "PRICE": "$(SEED) $"},
+		Compute: "onprem", Instances: 1, TimeoutSeconds: 3600,
+	}}
+}
+
+func ranks() *protocol.Start {
+	return &protocol.Start{Attempt: 10, Job: protocol.Job{
+		Name: "allreduce", Command: "hostname", Image: "busybox", Compute: "onprem", Instances: 3,
+	}}
+}
+
+func TestGolden(t *testing.T) {
+	irisJob := Job(iris(), "train", options)
+	irisJob.UID = "00000000-0000-0000-0000-000000000001"
+	secret := Secret(irisJob, "the token")
+	irisJob.UID = ""
+	for name, object := range map[string]any{
+		"job":     irisJob,
+		"ranks":   Job(ranks(), "train", options),
+		"secret":  secret,
+		"service": Service("train"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := yaml.Marshal(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join("testdata", name+".yaml")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("(-golden +now):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestTokenIsOnlyInTheSecret: whoever may read Jobs and pods learns no token.
+func TestTokenIsOnlyInTheSecret(t *testing.T) {
+	job := Job(iris(), "train", options)
+	for _, volume := range job.Spec.Template.Spec.Volumes {
+		for _, mount := range job.Spec.Template.Spec.Containers[0].VolumeMounts {
+			if volume.Secret != nil && mount.Name == volume.Name {
+				t.Errorf("the command's container mounts the Secret %s", volume.Secret.SecretName)
+			}
+		}
+	}
+	if got := string(Secret(job, "hush").Data["token"]); got != "hush" {
+		t.Errorf("the Secret holds %q", got)
+	}
+}
+
+// TestName: any attempt's name, with index and suffix, is a DNS label, and
+// attempts do not share names.
+func TestName(t *testing.T) {
+	ref := rapid.Custom(func(t *rapid.T) protocol.Ref {
+		return protocol.Ref{
+			Job:     rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_-]{0,253}`).Draw(t, "job"),
+			Attempt: rapid.IntRange(1, protocol.MaxAttempts).Draw(t, "attempt"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := ref.Draw(t, "a"), ref.Draw(t, "b")
+		if problems := validation.IsDNS1123Label(Name(a) + "-999-abcde"); len(problems) > 0 {
+			t.Fatalf("%s: %v", Name(a), problems)
+		}
+		if (Name(a) == Name(b)) != (a == b) {
+			t.Fatalf("%s is %s, %s is %s", a, Name(a), b, Name(b))
+		}
+	})
+}
+
+func TestIdentity(t *testing.T) {
+	start := iris()
+	job := Job(start, "train", options)
+	id, err := IdentifyJob(job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id.Compute != "onprem" || id.Same(start) != nil {
+		t.Errorf("identity %+v is not that of its start: %v", id, id.Same(start))
+	}
+	if got := TimeoutSeconds(job); got != 3600 {
+		t.Errorf("timeout is %d", got)
+	}
+	other := iris()
+	other.Job.Command = "true"
+	if err := id.Same(other); err == nil || !strings.Contains(err.Error(), "another specification") {
+		t.Errorf("another specification: %v", err)
+	}
+	other.Attempt = 2
+	if err := id.Same(other); err == nil || !strings.Contains(err.Error(), "attempt iris-1/1") {
+		t.Errorf("another attempt: %v", err)
+	}
+	for name, spoil := range map[string]func(map[string]string){
+		"no attempt":      func(n map[string]string) { delete(n, AnnotationAttempt) },
+		"attempt 0":       func(n map[string]string) { n[AnnotationAttempt] = "0" },
+		"no job":          func(n map[string]string) { delete(n, AnnotationJob) },
+		"another's notes": func(n map[string]string) { n[AnnotationAttempt] = "2" },
+	} {
+		job := Job(start, "train", options)
+		spoil(job.Annotations)
+		if id, err := IdentifyJob(job); err == nil {
+			t.Errorf("%s: taken for %+v", name, id)
+		}
+	}
+}
+
+func TestStopping(t *testing.T) {
+	job := Job(iris(), "train", options)
+	for note, want := range map[string]*protocol.Reason{
+		`{"code":"Timeout","message":"1h"}`: {Code: protocol.Timeout, Message: "1h"},
+		`nonsense`:                          {Code: protocol.Stopping, Message: "annotated as stopping"},
+	} {
+		job.Annotations[AnnotationStopping] = note
+		if diff := cmp.Diff(want, Stopping(job)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", note, diff)
+		}
+	}
+	delete(job.Annotations, AnnotationStopping)
+	if got := Stopping(job); got != nil {
+		t.Errorf("stopping for %s", got)
+	}
+}
+
+func TestRank(t *testing.T) {
+	pod := new(corev1.Pod)
+	for note, want := range map[string]int{"0": 0, "12": 12, "": -1, "x": -1, "-1": -1, "100000": -1} {
+		pod.Annotations = map[string]string{"batch.kubernetes.io/job-completion-index": note}
+		got, err := Rank(pod)
+		if err == nil && got != want || err != nil && want != -1 {
+			t.Errorf("%q: rank %d, %v", note, got, err)
+		}
+	}
+}
+
+func TestUserEnvironmentWins(t *testing.T) {
+	start := iris()
+	start.Job.Env = map[string]string{"AZUREML_CR_NODE_RANK": "mine", "AZUREML_RUN_ID": "mine"}
+	seen := map[string]string{}
+	for _, e := range Job(start, "train", options).Spec.Template.Spec.Containers[0].Env {
+		if _, twice := seen[e.Name]; twice {
+			t.Errorf("%s is set twice", e.Name)
+		}
+		seen[e.Name] = e.Value
+	}
+	if seen["AZUREML_CR_NODE_RANK"] != "mine" || seen["AZUREML_RUN_ID"] != "mine" {
+		t.Errorf("environment is %v", seen)
+	}
+}
