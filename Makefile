@@ -1,0 +1,99 @@
+# What can be done here: make help. A target without a ## comment is part of another.
+
+export CGO_ENABLED = 0
+# Building does not depend on who owns the checkout; the version comes from LDFLAGS.
+# The same flags everywhere, so that everything shares one build cache.
+export GOFLAGS = -buildvcs=false
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/trainrelay/trainrelay/internal/version.version=$(VERSION)
+
+# What Kubernetes' programs call themselves; without it v0.0.0-master, which clients refuse.
+KUBERNETES := v1.37.2
+KUBERNETES_LDFLAGS := -s -w \
+	-X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
+	-X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=37 \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(KUBERNETES)
+
+GO_FOLDERS := agent deploy e2e internal protocol relay
+STATICCHECK := go tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck
+LAB := go -C e2e run ./cmd/lab
+MAKE_QUIETLY := $(MAKE) --no-print-directory
+
+RUN ?= .
+SKIP ?= ^$$
+FUZZTIME ?= 20s
+
+.DEFAULT_GOAL := help
+.PHONY: help build cluster-build generate verify fmt lint lint-vet lint-static unit integration \
+	test e2e bench demo demo-env demo-down fuzz clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## Build trainrelay, trainrelay-agent and trainrelay-launch into bin/
+	@echo "==> building trainrelay $(VERSION)"
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./relay/cmd/trainrelay ./agent/cmd/trainrelay-agent ./agent/cmd/trainrelay-launch
+
+cluster-build: ## Build Kubernetes, containerd and CoreDNS for the lab into bin/cluster/
+	@echo "==> building Kubernetes $(KUBERNETES), containerd and CoreDNS: long the first time, seconds later"
+	go -C e2e build -ldflags '$(KUBERNETES_LDFLAGS)' -o ../bin/cluster/ ./cmd/k8s ./cmd/coredns ./cmd/pause \
+		github.com/containerd/containerd/v2/cmd/containerd \
+		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
+		github.com/containerd/containerd/v2/cmd/ctr \
+		sigs.k8s.io/kwok/cmd/kwok
+
+generate: ## Write anew what is generated, such as deploy/manifests
+	go generate ./...
+	go -C e2e generate ./...
+
+verify: ## Fail when what is generated is not in step with its source
+	@before="$$(git diff | sha256sum)" && $(MAKE_QUIETLY) generate && \
+	{ test "$$before" = "$$(git diff | sha256sum)" || \
+	{ echo "make generate has changed files: see git diff, and commit them"; exit 1; }; }
+
+fmt: ## Format the Go files
+	gofmt -l -w $(GO_FOLDERS)
+
+lint: lint-vet lint-static ## Run gofmt, go vet and staticcheck
+
+lint-vet:
+	@unformatted="$$(gofmt -l $(GO_FOLDERS))" && test -z "$$unformatted" || \
+	{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go -C e2e vet ./...
+
+lint-static:
+	$(STATICCHECK) ./...
+
+unit: ## Run the product's own tests, with a real broker, TLS and proxies in process
+	go test ./...
+
+integration: cluster-build ## Run the tests against a real API server, and the chart's
+	go -C e2e test ./apiserver/... ./chart/...
+
+test: build ## Run what every change has to pass: linters, unit, integration, the main job
+	@echo "==> 1/2 linters, unit and integration tests, side by side"
+	$(MAKE_QUIETLY) --jobs=2 lint unit integration
+	@echo "==> 2/2 the main job, end to end on a real cluster"
+	$(MAKE_QUIETLY) e2e RUN='^TestMainJob'
+	@echo "==> all tests have passed"
+
+e2e: build cluster-build ## Run end-to-end tests on a real cluster: make e2e RUN=TestCancel
+	go -C e2e test -count=1 -v -timeout 60m -run '$(RUN)' -skip '$(SKIP)' .
+
+demo: build cluster-build ## Watch a training run on a real cluster behind a real proxy
+	@$(LAB) demo
+
+demo-env: ## Print the settings that point trainrelay and kubectl at the demo
+	@$(LAB) env
+
+demo-down: ## Take the demo away
+	@$(LAB) down
+
+fuzz: ## Run each fuzz target for FUZZTIME (20s)
+	@.ci/fuzz $(FUZZTIME)
+
+clean: ## Remove what was built
+	rm -rf bin dist
