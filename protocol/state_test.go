@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +54,33 @@ func TestDiagramShowsEveryTransition(t *testing.T) {
 			if line := string(from) + " --> " + string(to) + "\n"; !strings.Contains(d, line) {
 				t.Errorf("the diagram lacks %q", line)
 			}
+		}
+	}
+}
+
+// TestStatesDocument: the picture in the documents is the table's.
+func TestStatesDocument(t *testing.T) {
+	const file, open, end = "../docs/states.md", "```mermaid\n", "```\n"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), open)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no picture", file)
+	}
+	want := before + open + Diagram() + end + after
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(text) {
+		t.Errorf("%s is not in step with the table: go test ./protocol -run TestStatesDocument -update", file)
+	}
+	for _, s := range append(States(), NotResponding) {
+		if !strings.Contains(want, "\n| "+string(s)+" |") {
+			t.Errorf("%s does not tell what %s means", file, s)
 		}
 	}
 }
