@@ -57,8 +57,5 @@ func serverOptions(dir string, opts Options, admission *admission) (*server.Opti
 	o.AuthTimeout = 5
 	o.Websocket = server.WebsocketOpts{Host: "127.0.0.1", Port: -1, NoTLS: true, HandshakeTimeout: 5 * time.Second}
 	o.CustomClientAuthentication, o.AlwaysEnableNonce = admission, true
-	// Leaf nodes could come in through the WebSocket and are authenticated
-	// apart from clients: nobody but this process has the key they would need.
-	o.LeafNode.Nkey = admission.self
 	return o, nil
 }
