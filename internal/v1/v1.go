@@ -78,6 +78,14 @@ type Compute struct {
 	Active int `json:"active_jobs"`
 }
 
+// ComputeSettings is the body of putting a compute. Cluster and namespace of
+// an existing compute cannot change.
+type ComputeSettings struct {
+	Cluster     string `json:"cluster"`
+	Namespace   string `json:"namespace" doc:"not azureml, which is the agent's own"`
+	Description string `json:"description,omitempty"`
+}
+
 // ComputeList holds all computes, by name.
 type ComputeList struct {
 	Value []Compute `json:"value"`
@@ -110,17 +118,23 @@ type ClusterList struct {
 	Value []Cluster `json:"value"`
 }
 
+// ClusterSettings is the body of adding a cluster.
+type ClusterSettings struct {
+	Name      string `json:"name"`
+	PublicKey string `json:"public_key,omitempty" doc:"the user nkey (U…) that its agent will sign with; without it the relay makes a key and answers with its seed"`
+}
+
 // NewCluster is the answer to adding a cluster: its only sight of the seed.
 type NewCluster struct {
 	Cluster
-	Seed string `json:"seed" doc:"the agent's private nkey; shown once, never stored by the relay"`
+	Seed string `json:"seed,omitempty" doc:"the agent's private nkey, where the relay made it; shown once, never stored by the relay"`
 }
 
 // Stream events of GET /v1/jobs/{name}/stream, a server-sent event stream:
 // "status" whenever the state or its reason changes, "log" for a run of
 // output, "gap" where output was lost, and "end" last, once the job has ended
 // and its output is complete or no longer comes. A log event's id resumes the
-// stream after it, with the header Last-Event-ID.
+// stream after it, with the header Last-Event-ID; it is opaque.
 type (
 	// StatusEvent is the data of "status" and of "end".
 	StatusEvent struct {
