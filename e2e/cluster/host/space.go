@@ -1,0 +1,78 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Space says in which namespaces a process runs. The zero Space is this
+// process's own.
+type Space struct {
+	Net string // name of a network namespace, as `ip netns` lists it
+	PID int    // process whose mount and PID namespaces it shares
+}
+
+// enter moves the calling thread, which must be locked to its goroutine and
+// must end with it, since it cannot be used for anything else afterwards.
+func (s Space) enter() error {
+	if s.Net != "" {
+		ns, err := netns.GetFromName(s.Net)
+		if err != nil {
+			return fmt.Errorf("network namespace %s: %w", s.Net, err)
+		}
+		defer ns.Close()
+		if err := netns.Set(ns); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", s.Net, err)
+		}
+	}
+	if s.PID == 0 {
+		return nil
+	}
+	process, err := unix.PidfdOpen(s.PID, 0)
+	if err != nil {
+		return fmt.Errorf("process %d, whose namespaces are to be shared: %w", s.PID, err)
+	}
+	defer unix.Close(process)
+	// A thread that shares its working directory with others cannot change its
+	// mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("leave the shared working directory: %w", err)
+	}
+	if err := unix.Setns(process, unix.CLONE_NEWNS|unix.CLONE_NEWPID); err != nil {
+		return fmt.Errorf("enter the namespaces of process %d: %w", s.PID, err)
+	}
+	return nil
+}
+
+// Exec runs a command to its end in a space and returns what it wrote to its
+// standard output. The error carries what it wrote to standard error.
+func Exec(ctx context.Context, in Space, args ...string) ([]byte, error) {
+	var stdout, stderr bytes.Buffer
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		if err := in.enter(); err != nil {
+			done <- err
+			return
+		}
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		done <- cmd.Run()
+	}()
+	err := <-done
+	if err == nil {
+		return stdout.Bytes(), nil
+	}
+	if text := strings.TrimSpace(stderr.String()); text != "" {
+		err = errors.Join(err, errors.New(text))
+	}
+	return stdout.Bytes(), fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+}
