@@ -16,8 +16,7 @@ const (
 	AnnotationAttempt = "trainrelay.dev/attempt"
 	AnnotationDigest  = "trainrelay.dev/spec-digest"
 	AnnotationTimeout = "trainrelay.dev/timeout-seconds"
-	// AnnotationStopping is why the agent stops the Job, as the JSON of a
-	// protocol.Reason: what a restarted agent goes on with.
+	// AnnotationStopping is the JSON of a Stop.
 	AnnotationStopping = "trainrelay.dev/stopping"
 )
 
@@ -76,15 +75,28 @@ func TimeoutSeconds(meta metav1.Object) int64 {
 	return n
 }
 
-// Stopping is why the agent stops a Job; nil where it does not.
-func Stopping(meta metav1.Object) *protocol.Reason {
-	note, ok := meta.GetAnnotations()[AnnotationStopping]
-	if !ok {
+// Stop is the end that the agent is bringing a Job to, kept on the Job itself
+// so that a restarted agent goes on with it.
+type Stop struct {
+	State  protocol.State  `json:"state"`
+	Reason protocol.Reason `json:"reason"`
+	Retry  bool            `json:"retry,omitempty"`
+}
+
+// Stopping is how the agent stops a Job; nil where it does not.
+func Stopping(meta metav1.Object) *Stop {
+	var stop Stop
+	if err := json.Unmarshal([]byte(meta.GetAnnotations()[AnnotationStopping]), &stop); err != nil || !stop.State.Terminal() {
 		return nil
 	}
-	var reason protocol.Reason
-	if err := json.Unmarshal([]byte(note), &reason); err != nil || reason.Code == "" {
-		return &protocol.Reason{Code: protocol.Stopping, Message: "annotated as stopping"}
+	return &stop
+}
+
+// Annotation is the value of AnnotationStopping.
+func (s *Stop) Annotation() string {
+	note, err := json.Marshal(s)
+	if err != nil { // strings always marshal
+		panic(err)
 	}
-	return &reason
+	return string(note)
 }

@@ -144,18 +144,19 @@ func TestIdentity(t *testing.T) {
 
 func TestStopping(t *testing.T) {
 	job := Job(iris(), "train", options)
-	for note, want := range map[string]*protocol.Reason{
-		`{"code":"Timeout","message":"1h"}`: {Code: protocol.Timeout, Message: "1h"},
-		`nonsense`:                          {Code: protocol.Stopping, Message: "annotated as stopping"},
-	} {
-		job.Annotations[AnnotationStopping] = note
-		if diff := cmp.Diff(want, Stopping(job)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", note, diff)
-		}
-	}
-	delete(job.Annotations, AnnotationStopping)
 	if got := Stopping(job); got != nil {
-		t.Errorf("stopping for %s", got)
+		t.Errorf("a new Job is stopping: %+v", got)
+	}
+	want := &Stop{State: protocol.Failed, Reason: *protocol.NewReason(protocol.NodeLost, "node %q", "n1"), Retry: true}
+	job.Annotations[AnnotationStopping] = want.Annotation()
+	if diff := cmp.Diff(want, Stopping(job)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, note := range []string{"", "nonsense", "{}", `{"state":"Running"}`} {
+		job.Annotations[AnnotationStopping] = note
+		if got := Stopping(job); got != nil {
+			t.Errorf("%q is taken for %+v", note, got)
+		}
 	}
 }
 

@@ -1,0 +1,139 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trainrelay/trainrelay/agent/workload"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// create creates the Job of a granted attempt, or adopts the one that an
+// earlier create made.
+func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error {
+	g := a.start
+	if !time.Now().Before(g.deadline) {
+		s.o.Log.Warn().Stringer("attempt", ref).Msg("the Job could not be created in time; the relay will grant it again")
+		s.settle(ref, a)
+		return nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, g.deadline)
+	defer cancel()
+	namespace := g.compute.Namespace
+	if reason, err := s.refused(ctx, g.compute); err != nil {
+		return err
+	} else if reason != nil {
+		s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
+		return nil
+	}
+	if err := s.makeService(ctx, namespace, &g.start); err != nil {
+		return s.failed(ctx, ref, a, err)
+	}
+	jobs := s.o.Client.BatchV1().Jobs(namespace)
+	want := workload.Job(&g.start, namespace, s.o.Workload)
+	job, err := jobs.Create(ctx, want, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		if job, err = jobs.Get(ctx, want.Name, metav1.GetOptions{}); err == nil {
+			if err := adopt(job, &g.start); err != nil {
+				s.end(ref, a, verdict{state: protocol.Failed, reason: protocol.NewReason(protocol.APIRefused, "%v", err)})
+				return nil
+			}
+		}
+	}
+	if err != nil {
+		return s.failed(ctx, ref, a, fmt.Errorf("create Job %s in namespace %s: %w", want.Name, namespace, err))
+	}
+	s.note(ref, func(a *attempt) { a.job, a.live = job, time.Now() })
+	// Its first observation keeps the relay from granting it again, should
+	// somebody delete the Job at once.
+	a.job = job
+	_, err = s.present(ctx, ref, a, job)
+	return err
+}
+
+// refused says why no Job of the compute may be created, or why that cannot be
+// told yet.
+func (s *session) refused(ctx context.Context, c protocol.Compute) (*protocol.Reason, error) {
+	v := s.views[c.Namespace]
+	switch {
+	case v != nil && v.synced():
+		return nil, nil
+	case s.namespaceMissing(ctx, c.Namespace):
+		return missingNamespace(c.Namespace), nil
+	case v == nil:
+		return protocol.NewReason(protocol.NotPermitted, "the agent is not set up for namespace %s of compute %s, only for %s; add it to the chart's computeNamespaces",
+			c.Namespace, c.Name, strings.Join(s.o.Namespaces, ", ")), nil
+	}
+	err := v.readable(ctx, s.o.Client)
+	if apierrors.IsForbidden(err) {
+		return protocol.NewReason(protocol.NotPermitted, "%s", words(err)), nil
+	}
+	return nil, cmp.Or(err, fmt.Errorf("namespace %s can be read only now; waiting for its watch", c.Namespace))
+}
+
+// failed ends the attempt where an error of the API server will not go away,
+// else returns the error.
+func (s *session) failed(ctx context.Context, ref protocol.Ref, a attempt, err error) error {
+	namespace := a.start.compute.Namespace
+	code := permanent(err)
+	if code == "" {
+		return err
+	}
+	reason := protocol.NewReason(code, "%s", words(err))
+	if code == protocol.NotPermitted && s.namespaceMissing(ctx, namespace) {
+		reason = missingNamespace(namespace)
+	}
+	s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
+	return nil
+}
+
+func missingNamespace(name string) *protocol.Reason {
+	return protocol.NewReason(protocol.NamespaceMissing, "namespace %s does not exist", name)
+}
+
+// namespaceMissing reports whether a namespace is known not to exist.
+func (s *session) namespaceMissing(ctx context.Context, name string) bool {
+	_, err := s.o.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	return apierrors.IsNotFound(err)
+}
+
+// makeService makes the namespace's Service, which only attempts with several
+// ranks need, once.
+func (s *session) makeService(ctx context.Context, namespace string, start *protocol.Start) error {
+	s.mu.Lock()
+	made := s.services[namespace]
+	s.mu.Unlock()
+	if made || start.Job.Instances == 1 {
+		return nil
+	}
+	_, err := s.o.Client.CoreV1().Services(namespace).Create(ctx, workload.Service(namespace), metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create Service %s in namespace %s: %w", workload.ServiceName, namespace, err)
+	}
+	s.mu.Lock()
+	s.services[namespace] = true
+	s.mu.Unlock()
+	return nil
+}
+
+// makeToken makes the Secret that a Job's pods wait for. It comes after the
+// Job, so that it goes with it; a restart in between makes it up.
+func (s *session) makeToken(ctx context.Context, ref protocol.Ref, a attempt, job *batchv1.Job) error {
+	if a.token || !workload.HasCode(job) || finished(job) || job.DeletionTimestamp != nil {
+		return nil
+	}
+	secret := workload.Secret(job, s.o.Token(ref))
+	_, err := s.o.Client.CoreV1().Secrets(job.Namespace).Create(ctx, secret, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create Secret %s in namespace %s: %w", secret.Name, secret.Namespace, err)
+	}
+	s.note(ref, func(a *attempt) { a.token = true })
+	return nil
+}
