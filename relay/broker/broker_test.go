@@ -211,6 +211,14 @@ func TestNoSecretOnDisk(t *testing.T) {
 	}
 }
 
+// TestEveryWriteIsSynced: an acknowledged record survives a power cut.
+func TestEveryWriteIsSynced(t *testing.T) {
+	o, err := serverOptions(t.TempDir(), Options{}, new(admission))
+	if err != nil || !o.SyncAlways {
+		t.Errorf("the server acknowledges before it syncs (%v)", err)
+	}
+}
+
 // TestStopUnderChurn: agents that come and go while the broker stops do not
 // bring it down.
 func TestStopUnderChurn(t *testing.T) {

@@ -21,19 +21,28 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 		}
 	}
 	if !s.grantAgain(ctx, c, again, free, space, reply) {
+		reply.More = true
 		return
 	}
 	for _, room := range rooms {
 		if !s.claim(ctx, name, room.Compute, free[room.Compute], space, reply) {
+			reply.More = true
 			return
 		}
 		delete(free, room.Compute) // a compute that is listed twice has its room once
 	}
+	c.starts = protocol.Ref{} // all had their turn; the next answer begins anew
 }
 
-// grantAgain answers starts again whose answer the agent did not get. They
-// count against the room. It reports whether there is space for more.
+// grantAgain answers starts again whose answer the agent did not get, going on
+// behind those that the answer before had. All of them count against the room.
+// It reports whether there is space for more.
 func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, free map[string]int, space *budget, reply *protocol.SyncReply) bool {
+	for _, claim := range again {
+		if _, listed := free[claim.Compute]; listed {
+			free[claim.Compute]--
+		}
+	}
 	for _, claim := range again {
 		if _, listed := free[claim.Compute]; !listed || compare(claim.Ref, c.starts) <= 0 {
 			continue
@@ -45,15 +54,12 @@ func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, fre
 		}
 		start := protocol.Start{Attempt: claim.Attempt, Job: job}
 		if !fits(start, space, reply) {
-			reply.More = true
 			return false
 		}
 		reply.Starts = append(reply.Starts, start)
 		c.starts = claim.Ref
-		free[claim.Compute]--
 		s.metrics.granted.WithLabelValues("again").Inc()
 	}
-	c.starts = protocol.Ref{}
 	return true
 }
 
@@ -73,7 +79,6 @@ func (s *Service) claim(ctx context.Context, name, compute string, n int, space 
 			tried[job], progress = true, true
 			start, ok, space := s.claimOne(ctx, name, job, space, reply)
 			if !space {
-				reply.More = true
 				return false
 			}
 			if ok {

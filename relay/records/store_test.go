@@ -260,6 +260,9 @@ func TestFull(t *testing.T) {
 	js, _ := serve(t, t.TempDir(), true)
 	s, _ := open(t, js, Options{MaxBytes: 200 << 10, MaxQueued: 20})
 	withCompute(t, s)
+	if info, err := js.Stream(t.Context(), "KV_"+bucketJobs); err != nil || info.CachedInfo().Config.PersistMode != jetstream.DefaultPersistMode {
+		t.Errorf("records are not written through: %v", err)
+	}
 	t.Run("bytes", func(t *testing.T) {
 		var err error
 		accepted := 0

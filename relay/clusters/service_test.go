@@ -1,0 +1,197 @@
+package clusters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// ledger is a Records and Queue of one cluster in memory: the answers' sizes
+// and turns are what is tested here; the real ones are under test in relay.
+type ledger struct {
+	queue    []string
+	spec     protocol.Job
+	claims   []Claim
+	claimErr error
+}
+
+func (l *ledger) Term(context.Context, string, string, uint64) (uint64, bool, error) {
+	return 1, true, nil
+}
+
+func (l *ledger) Targets(string) []protocol.Compute {
+	return []protocol.Compute{{Name: "c", Namespace: "train"}}
+}
+func (l *ledger) Claims(string) []Claim                  { return l.claims }
+func (l *ledger) Held(string, protocol.Ref) (bool, bool) { return true, false }
+func (l *ledger) Adopt(context.Context, string, protocol.Ref) (bool, error) {
+	return true, nil
+}
+
+func (l *ledger) Spec(_ context.Context, job string) (protocol.Job, error) {
+	spec := l.spec
+	spec.Name = job
+	return spec, nil
+}
+
+func (l *ledger) Claim(_ context.Context, _, job string) (int, bool, error) {
+	if l.claimErr != nil {
+		return 0, false, l.claimErr
+	}
+	for i, name := range l.queue {
+		if name == job {
+			l.queue = append(l.queue[:i:i], l.queue[i+1:]...)
+			l.claims = append(l.claims, Claim{Ref: protocol.Ref{Job: job, Attempt: 1}, Compute: "c"})
+			return 1, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+func (l *ledger) Fold(context.Context, string, []protocol.Event) ([]protocol.EventResult, error) {
+	return nil, errors.New("not asked for here")
+}
+func (l *ledger) Seen(string, protocol.Info, []string, int) {}
+
+func (l *ledger) Next(_ string, n int) []string { return l.queue[:min(n, len(l.queue))] }
+
+func (l *ledger) queued(n int) {
+	for i := range n {
+		l.queue = append(l.queue, fmt.Sprintf("job-%04d", i))
+	}
+}
+
+// syncer syncs with a service that has folded the cluster's full sync.
+func syncer(t *testing.T, l *ledger) func(free int, held ...protocol.Ref) *protocol.SyncReply {
+	t.Helper()
+	s := New(Options{Records: l, Queue: l, Log: zerolog.Nop()})
+	sync := func(m protocol.Sync) *protocol.SyncReply {
+		t.Helper()
+		m.Nonce, m.Session = "0123456789abcdef", "0123456789abcdef"
+		reply, err := s.Sync(t.Context(), "c", &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := protocol.Encode(reply); err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	sync(protocol.Sync{Full: true, Last: true})
+	return func(free int, held ...protocol.Ref) *protocol.SyncReply {
+		t.Helper()
+		return sync(protocol.Sync{Room: []protocol.Room{{Compute: "c", Free: free}, {Compute: "c", Free: free}, {Compute: "other", Free: 9}}, Held: held})
+	}
+}
+
+func TestManyStartsTakeSeveralAnswers(t *testing.T) {
+	l := &ledger{spec: protocol.Job{Command: "true"}}
+	l.queued(120)
+	sync := syncer(t, l)
+	var held []protocol.Ref
+	for _, want := range []struct {
+		starts int
+		more   bool
+	}{{50, true}, {50, true}, {20, false}, {0, false}} {
+		reply := sync(500, held...)
+		if len(reply.Starts) != want.starts || reply.More != want.more {
+			t.Fatalf("%d starts, more %v; want %+v", len(reply.Starts), reply.More, want)
+		}
+		for _, start := range reply.Starts {
+			held = append(held, start.Ref())
+		}
+	}
+}
+
+// TestLargeJobs: what does not fit into an answer is not claimed.
+func TestLargeJobs(t *testing.T) {
+	l := &ledger{spec: protocol.Job{Command: strings.Repeat("<", protocol.MaxJobSpec/6-200)}} // six bytes each in JSON
+	l.queued(5)
+	sync := syncer(t, l)
+	reply := sync(10)
+	if n := len(reply.Starts); n == 0 || n == 5 || !reply.More || len(l.claims) != n {
+		t.Fatalf("%d starts, %d claims, more %v", len(reply.Starts), len(l.claims), reply.More)
+	}
+	// All are had in the end, also when every answer is lost.
+	got := map[string]bool{}
+	for range 10 {
+		for _, start := range sync(10).Starts {
+			got[start.Job.Name] = true
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("%d of 5 jobs were granted", len(got))
+	}
+}
+
+func TestManyCancelsHaveTheirTurn(t *testing.T) {
+	l := &ledger{}
+	want := map[protocol.Ref]bool{}
+	for i := range 1200 {
+		ref := protocol.Ref{Job: fmt.Sprintf("job-%04d", i), Attempt: 1}
+		want[ref] = true
+		l.claims = append(l.claims, Claim{Ref: ref, Compute: "c", Cancel: protocol.NewReason(protocol.UserCanceled, "canceled by user")})
+	}
+	sync := syncer(t, l)
+	for range 40 {
+		reply := sync(0)
+		for _, cancel := range reply.Cancels {
+			delete(want, cancel.Ref)
+		}
+		if !reply.More {
+			break
+		}
+	}
+	if len(want) != 0 {
+		t.Errorf("%d cancels never had their turn", len(want))
+	}
+}
+
+// TestStoreFails: where claims cannot be written, the rest of the answer is
+// given.
+func TestStoreFails(t *testing.T) {
+	l := &ledger{claimErr: errors.New("disk full"), claims: []Claim{{Ref: protocol.Ref{Job: "old", Attempt: 2}, Compute: "c"}}}
+	l.queued(3)
+	reply := syncer(t, l)(5)
+	if len(reply.Starts) != 1 || reply.Starts[0].Ref() != l.claims[0].Ref || reply.More {
+		t.Errorf("%+v", reply)
+	}
+}
+
+// TestNudgesAreGathered: the first goes out at once, a burst behind it as one.
+func TestNudgesAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan string, 100)
+		n := NewNudger(func(cluster string) error { sent <- cluster; return nil }, zerolog.Nop())
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { n.Run(ctx) })
+		n.Nudge("a")
+		synctest.Wait()
+		for range 50 {
+			n.Nudge("a")
+			n.Nudge("b")
+		}
+		time.Sleep(time.Second)
+		cancel()
+		running.Wait()
+		close(sent)
+		var got []string
+		for cluster := range sent {
+			got = append(got, cluster)
+		}
+		if diff := cmp.Diff([]string{"a", "a", "b"}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
