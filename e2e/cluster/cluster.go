@@ -76,6 +76,9 @@ func Down(ctx context.Context, dir string) error { return host.Remove(ctx, dir) 
 // Kubeconfig is the file with the admin's credentials.
 func (c *Cluster) Kubeconfig() string { return c.pki("admin.kubeconfig") }
 
+// Bin is the folder of the cluster's binaries; its k8s is kubectl, too.
+func (c *Cluster) Bin() string { return c.options.Bin }
+
 // Config are the admin's credentials, without a limit of requests. The caller
 // may change it.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.server) }

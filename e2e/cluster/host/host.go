@@ -113,10 +113,14 @@ func Open(dir string) (*Host, error) {
 // Release gives up the ownership, so that what was made may outlive this
 // process: only processes started with Detach do.
 func (h *Host) Release() error {
-	if h.lock == nil {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lock := h.lock
+	h.lock = nil
+	if lock == nil {
 		return nil
 	}
-	return h.lock.Close()
+	return lock.Close()
 }
 
 // Undo takes back all that the host made on this machine. The files in its
@@ -126,13 +130,13 @@ func (h *Host) Undo(ctx context.Context) error {
 		return err
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, p := range h.processes {
 		if p.done != nil {
 			<-p.done // dead already: its goroutine is about to end
 		}
 	}
 	clear(h.processes)
+	h.mu.Unlock()
 	return h.Release()
 }
 

@@ -38,8 +38,8 @@ func (h *Host) AddBridge(name string, address netip.Prefix) error {
 	if err := h.claimDevice(name); err != nil {
 		return err
 	}
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: h.dir}}
-	if err := netlink.LinkAdd(bridge); err != nil {
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	if err := h.addDevice(bridge); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, err)
 	}
 	if err := netlink.AddrAdd(bridge, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
@@ -100,11 +100,11 @@ func (h *Host) AddLeg(leg Leg) error {
 		return err
 	}
 	cable := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: near, Alias: h.dir, MasterIndex: bridge.Attrs().Index},
+		LinkAttrs:     netlink.LinkAttrs{Name: near, MasterIndex: bridge.Attrs().Index},
 		PeerName:      leg.Interface,
 		PeerNamespace: netlink.NsFd(ns),
 	}
-	if err := netlink.LinkAdd(cable); err != nil {
+	if err := h.addDevice(cable); err != nil {
 		return fmt.Errorf("connect %s to bridge %s: %w", leg.Namespace, leg.Bridge, err)
 	}
 	if err := netlink.LinkSetUp(cable); err != nil {
@@ -159,6 +159,14 @@ func (h *Host) claimDevice(name string) error {
 		return fmt.Errorf("network device %s exists already, %s", name, owner)
 	}
 	return h.journal.add(entry{Kind: madeDevice, Name: name})
+}
+
+// addDevice makes a device and writes on it whose it is.
+func (h *Host) addDevice(device netlink.Link) error {
+	if err := netlink.LinkAdd(device); err != nil {
+		return err
+	}
+	return netlink.LinkSetAlias(device, h.dir)
 }
 
 // inside configures a network namespace.
