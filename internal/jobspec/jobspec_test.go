@@ -145,7 +145,7 @@ func TestRenderColour(t *testing.T) {
 // an end.
 func TestHostile(t *testing.T) {
 	for name, src := range map[string]string{
-		"too large":    strings.Repeat("#", maxSize+1),
+		"too large":    strings.Repeat("#", MaxSize+1),
 		"many keys":    strings.Repeat("a: 1\n", 200_000),
 		"brackets":     strings.Repeat("[", 500_000),
 		"dashes":       strings.Repeat("- ", 9_000),

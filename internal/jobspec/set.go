@@ -46,7 +46,7 @@ func forbiddenIn(text string) string {
 func scalarOf(text string, at place) *node {
 	n := &node{kind: stringKind, text: text, at: at}
 	file, err := parseYAML(text)
-	if err != nil || len(text) > maxSize || len(file.Docs) != 1 {
+	if err != nil || len(text) > MaxSize || len(file.Docs) != 1 {
 		return n
 	}
 	switch body := file.Docs[0].Body.(type) {

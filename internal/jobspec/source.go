@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxSize bounds a job file, in bytes.
-const maxSize = 1 << 20
+// MaxSize bounds a job file, in bytes.
+const MaxSize = 1 << 20
 
 // source is the text of a job file with \n as the only end of line.
 type source struct {
@@ -20,8 +20,8 @@ type source struct {
 // readSource checks that src is text at all.
 func readSource(name string, src []byte) (source, *Problem) {
 	file := source{name: name}
-	if len(src) > maxSize {
-		return file, &Problem{File: name, Message: fmt.Sprintf("is %d bytes; a job file has at most %d", len(src), maxSize),
+	if len(src) > MaxSize {
+		return file, &Problem{File: name, Message: fmt.Sprintf("is %d bytes; a job file has at most %d", len(src), MaxSize),
 			Hint: "put large values into files of the code"}
 	}
 	if bytes.HasPrefix(src, []byte("\xff\xfe")) || bytes.HasPrefix(src, []byte("\xfe\xff")) {

@@ -1,0 +1,102 @@
+// Package cli is the users' command line: what is typed, what is printed and
+// with which code the process ends. The words are those of "az ml".
+//
+// On stdout is the answer alone, so that it can be captured; notes, progress
+// and errors go to stderr, colour and moving lines only to a terminal. Errors
+// are printed in one place, as what happened, where, and what to do next; the
+// exit code tells their kind (see exitCodes). Nothing is retried that could
+// happen twice: a submitted job has its name before it is sent.
+//
+// Commands run under the context of Main: when it is done they stop at once
+// and say what goes on without them.
+package cli
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/alecthomas/kong"
+)
+
+// IO is the world around a command.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// IsTerminal says whether what is written goes to a terminal; nil: never.
+	IsTerminal func(io.Writer) bool
+	// Getenv reads an environment variable; nil: there are none.
+	Getenv func(string) string
+}
+
+// grammar is the command line, as kong reads it.
+type grammar struct {
+	Config string `help:"Where the relay is and the token for it. Default: $$TRAINRELAY_CONFIG, or else ~/.config/trainrelay/client.json." placeholder:"FILE"`
+
+	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
+	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
+	Cluster clusterCommands `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
+	Version versionCommand  `cmd:"" help:"Print the version."`
+	Help    helpCommand     `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
+}
+
+// exited carries the exit code out of kong where it would end the process.
+type exited int
+
+// Main runs the command line args, without the program's name, and returns the
+// exit code of the process. serve is the kong command that "trainrelay serve"
+// runs; nil for none.
+func Main(ctx context.Context, args []string, stdio IO, serve any) (code int) {
+	if stdio.IsTerminal == nil {
+		stdio.IsTerminal = func(io.Writer) bool { return false }
+	}
+	if stdio.Getenv == nil {
+		stdio.Getenv = func(string) string { return "" }
+	}
+	a := &app{io: stdio}
+	defer a.close()
+	var g grammar
+	options := []kong.Option{
+		kong.Name("trainrelay"),
+		kong.Description("Train on Kubernetes clusters that nobody can reach from outside."),
+		kong.Writers(stdio.Out, stdio.Err),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(a, stdio),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+	}
+	if serve != nil {
+		options = append(options, kong.DynamicCommand("serve", "Run the relay.", "", serve))
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			exit, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(exit)
+		}
+	}()
+	parser, err := kong.New(&g, options...)
+	if err != nil {
+		return a.report(err)
+	}
+	command, err := parser.Parse(helpArgs(args))
+	if err != nil {
+		return a.report(err)
+	}
+	a.config = g.Config
+	return a.report(command.Run())
+}
+
+// helpArgs turns "help job create" into "job create --help", and nothing at
+// all into a request for help.
+func helpArgs(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help" && (len(args) == 1 || topics[args[1]] == nil):
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
+}

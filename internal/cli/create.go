@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/trainrelay/trainrelay/internal/client"
+	"github.com/trainrelay/trainrelay/internal/jobspec"
+	"github.com/trainrelay/trainrelay/internal/snapshot/pack"
+)
+
+type jobCreate struct {
+	File   string   `short:"f" required:"" help:"The job file, YAML as of az ml; - for stdin." placeholder:"FILE"`
+	Name   string   `short:"n" help:"The job's name, instead of the file's or a random one." placeholder:"NAME"`
+	Set    []string `sep:"none" help:"Override a value of the file, as inputs.epochs=3; may be repeated." placeholder:"KEY=VALUE"`
+	More   []string `arg:"" optional:"" name:"key=value" help:"More overrides, as az takes them behind --set."`
+	Stream bool     `short:"s" help:"Follow the job until it ends; the exit code tells how."`
+	output
+}
+
+func (c *jobCreate) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	spec, dir, err := a.readJob(c)
+	if err != nil {
+		return err
+	}
+	relay, err := a.connect()
+	if err != nil {
+		return err
+	}
+	if spec.CodePath != "" {
+		if spec.Job.Code, err = a.sendCode(ctx, relay, resolve(dir, spec.CodePath)); err != nil {
+			return err
+		}
+	}
+	job, created, err := relay.Submit(ctx, spec.Job)
+	var refused *client.APIError
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case err != nil:
+		return hinted{err, fmt.Sprintf("whether it arrived tells `trainrelay job show -n %s`; the same command with --name %s never submits it twice", spec.Job.Name, spec.Job.Name)}
+	case !created:
+		a.notef("job %s was submitted before, with the same content; nothing was added", job.Name)
+	}
+	if c.Stream {
+		err = a.follow(ctx, relay, job)
+		if c.Format == "" && c.Query == "" {
+			return err
+		}
+		if now, refreshed := relay.Job(ctx, job.Name); refreshed == nil {
+			job = now
+		}
+		return errors.Join(err, a.print(c.output, job, formatJSON, jobColumns))
+	}
+	return a.print(c.output, job, formatJSON, jobColumns)
+}
+
+// readJob reads and checks the job file. dir is what its paths are relative to.
+func (a *app) readJob(c *jobCreate) (spec *jobspec.Spec, dir string, err error) {
+	var src []byte
+	name := c.File
+	if name == "-" {
+		name = "stdin"
+		src, err = io.ReadAll(io.LimitReader(a.io.In, jobspec.MaxSize+1))
+	} else {
+		dir = filepath.Dir(name)
+		src, err = readFile(name)
+	}
+	if err != nil {
+		return nil, "", usage{fmt.Errorf("read the job file: %w", err), "give its path with --file"}
+	}
+	spec, err = jobspec.Parse(name, src, jobspec.Options{
+		Set: append(c.Set, c.More...), Name: c.Name,
+		CheckFolder: func(path string) error { return checkFolder(path, resolve(dir, path)) },
+	})
+	return spec, dir, err
+}
+
+// readFile reads no more of a file than shows that it is too large.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, jobspec.MaxSize+1))
+}
+
+func checkFolder(path, at string) error {
+	info, err := os.Stat(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no folder %q", path)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%q is not a folder", path)
+	}
+	return nil
+}
+
+func resolve(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// sendCode packs the folder and sends it, unless the relay has the same
+// already. It returns the digest.
+func (a *app) sendCode(ctx context.Context, relay *client.Client, dir string) (string, error) {
+	line := a.newLine()
+	line.start()
+	defer line.stop()
+	doing := "reading"
+	folder, err := pack.Open(ctx, dir, pack.Options{Progress: func(done, total int64) {
+		line.set(fmt.Sprintf("%s %s: %s of %s", doing, dir, size(done), size(total)))
+	}})
+	if err != nil {
+		return "", err
+	}
+	digest, err := folder.Digest(ctx)
+	if err != nil {
+		return "", err
+	}
+	has, err := relay.HasSnapshot(ctx, digest)
+	if err != nil || has {
+		return digest, err
+	}
+	doing = "sending"
+	if err := relay.PutSnapshot(ctx, digest, func(w io.Writer) error { return folder.Write(ctx, w) }); err != nil {
+		return "", err
+	}
+	line.stop()
+	a.notef("sent %s (%s, %s)", dir, count(folder.Files(), "file"), size(folder.Bytes()))
+	return digest, nil
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1000*1000*1000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
