@@ -1,0 +1,168 @@
+// Package api is what the relay serves over HTTP: the users' API under /v1
+// with its OpenAPI description, the code of jobs for agents, the agents'
+// WebSocket under /nats, and health and metrics.
+//
+// Everything but /healthz, /readyz and /nats needs a bearer token: the users'
+// token, or, under /v1/agent, one that the cluster's agent signed; a path that
+// does not exist is no exception. On /nats the broker itself authenticates.
+// Bodies, headers and times are bounded. An error is a problem document
+// (RFC 9457) that says what to do; a panic ends its request only. No token and
+// no key is ever logged.
+//
+// The API changes nothing by itself: it answers once the stores behind it say
+// that an effect is durable, so a request that got no answer may be repeated.
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// Jobs keeps jobs.
+type Jobs interface {
+	Submit(ctx context.Context, job protocol.Job, by string) (_ v1.Job, created bool, _ error)
+	Cancel(ctx context.Context, name, by string) (v1.Job, error)
+	Job(ctx context.Context, name string) (v1.Job, error)
+	Jobs(ctx context.Context, q Query) (jobs []v1.Job, next string, _ error)
+	Watch(ctx context.Context, name string) iter.Seq2[v1.Job, error]
+	// Code is the digest of the code of an attempt that runs in the cluster.
+	Code(ctx context.Context, cluster string, ref protocol.Ref) (digest string, _ error)
+}
+
+// Query selects jobs; an empty field selects all.
+type Query struct {
+	Status     protocol.State
+	Compute    string
+	Experiment string
+	Limit      int
+	After      string
+}
+
+// Setup keeps computes and clusters.
+type Setup interface {
+	PutCompute(ctx context.Context, c v1.Compute, by string) (_ v1.Compute, created bool, _ error)
+	Compute(ctx context.Context, name string) (v1.Compute, error)
+	Computes(ctx context.Context) ([]v1.Compute, error)
+	AddCluster(ctx context.Context, name, publicKey, by string) (v1.Cluster, error)
+	Cluster(ctx context.Context, name string) (v1.Cluster, error)
+	Clusters(ctx context.Context) ([]v1.Cluster, error)
+	DeleteCluster(ctx context.Context, name string) error
+	ClusterOf(publicKey string) (cluster string, ok bool)
+}
+
+// Logs keeps output.
+type Logs interface {
+	Follow(ctx context.Context, job string, after uint64) iter.Seq2[Chunk, error]
+}
+
+// Chunk is a run of one rank's output.
+type Chunk struct {
+	Seq     uint64
+	Attempt int
+	Rank    int
+	Text    []byte
+	Gap     string
+	EOF     bool
+}
+
+// Snapshots keeps code, compressed with gzip, by the digest of the plain tar.
+type Snapshots interface {
+	Has(ctx context.Context, digest string) (bool, error)
+	Put(ctx context.Context, digest string, compressed io.Reader) error
+	Get(ctx context.Context, digest string) (compressed io.ReadCloser, size int64, _ error)
+}
+
+// Options of an API. All but the times are needed.
+type Options struct {
+	Jobs      Jobs
+	Setup     Setup
+	Logs      Logs
+	Snapshots Snapshots
+	// User is whose token it is.
+	User func(token string) (name string, ok bool)
+	// Named reports whether the relay is reached by the host name.
+	Named func(host string) bool
+	// Status is the status of HTTP that an error of the stores stands for.
+	Status func(error) int
+	// Broker is where the broker's WebSocket listens, such as http://127.0.0.1:1.
+	Broker string
+	// Health serves /healthz and /readyz.
+	Health http.Handler
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	Version string
+	Log     zerolog.Logger
+
+	// LogWait is how long a stream waits, behind the job's end, for output
+	// that is still on its way; 0 for 10 seconds.
+	LogWait time.Duration
+	// Heartbeat is how often a silent stream shows that it lives; 0 for 15
+	// seconds.
+	Heartbeat time.Duration
+}
+
+// API answers requests from New to Stop.
+type API struct {
+	opts    Options
+	handler http.Handler
+
+	stopping context.Context
+	stop     context.CancelFunc
+	mu       sync.Mutex     // between the start of a long request and Stop
+	long     sync.WaitGroup // requests that end with Stop only
+}
+
+// New makes the API.
+func New(opts Options) (*API, error) {
+	if opts.LogWait == 0 {
+		opts.LogWait = 10 * time.Second
+	}
+	if opts.Heartbeat == 0 {
+		opts.Heartbeat = 15 * time.Second
+	}
+	a := &API{opts: opts}
+	a.stopping, a.stop = context.WithCancel(context.Background())
+	var err error
+	if a.handler, err = a.routes(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Stop ends the requests that would not end by themselves, streams and agents'
+// connections, and waits for them; new ones are refused. Others go on.
+func (a *API) Stop() {
+	a.mu.Lock()
+	a.stop()
+	a.mu.Unlock()
+	a.long.Wait()
+}
+
+// errStopping refuses what would be cut off at once.
+var errStopping = errors.New("the relay is stopping: try again in some seconds")
+
+// begin counts a long request in; its context ends with Stop, too.
+func (a *API) begin(ctx context.Context) (_ context.Context, end func(), _ error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopping.Err() != nil {
+		return nil, nil, errStopping
+	}
+	a.long.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	detach := context.AfterFunc(a.stopping, cancel)
+	return ctx, func() { detach(); cancel(); a.long.Done() }, nil
+}

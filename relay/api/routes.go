@@ -1,0 +1,86 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// routes assembles everything that is served.
+func (a *API) routes() (http.Handler, error) {
+	proxy, err := a.natsProxy()
+	if err != nil {
+		return nil, err
+	}
+	user := http.NewServeMux()
+	api := humago.New(user, a.config())
+	a.jobRoutes(api)
+	a.computeRoutes(api)
+	a.clusterRoutes(api)
+	a.snapshotRoutes(api)
+	a.streamRoute(api)
+	user.Handle("GET /metrics", a.opts.Metrics)
+	user.HandleFunc("/", notFound)
+
+	agent := http.NewServeMux()
+	a.agentRoutes(humago.New(agent, a.agentConfig(api)))
+	agent.HandleFunc("/", notFound)
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz", a.opts.Health)
+	mux.Handle("GET /readyz", a.opts.Health)
+	mux.Handle("/nats", proxy)
+	mux.Handle("/v1/agent/", a.forAgents(agent))
+	mux.Handle("/", a.forUsers(user))
+	return a.observe(mux), nil
+}
+
+// config is the API's description; operations add themselves to it.
+func (a *API) config() huma.Config {
+	c := huma.DefaultConfig("trainrelay", a.opts.Version)
+	c.Info.Description = "Train on Kubernetes clusters that nobody can reach from outside."
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"user":  {Type: "http", Scheme: "bearer", Description: "the token in client.json"},
+		"agent": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "signed by a cluster's agent with its nkey; good for a minute"},
+	}
+	c.Security = []map[string][]string{{"user": {}}}
+	// No page that loads scripts from elsewhere, and bodies as they are
+	// described, without links to schemas.
+	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
+	c.RejectUnknownQueryParameters = true
+	return c
+}
+
+// agentConfig adds the agents' operations to the users' description, and
+// serves none of its own.
+func (a *API) agentConfig(users huma.API) huma.Config {
+	c := a.config()
+	c.OpenAPI = users.OpenAPI()
+	c.OpenAPIPath = ""
+	return c
+}
+
+// schemaName tells the two kinds of job apart.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if name == "Job" && strings.HasSuffix(t.PkgPath(), "/protocol") {
+		return "JobSpecification"
+	}
+	return name
+}
+
+// operation describes one operation, with the errors that any may have.
+func operation(method, path, id, summary string, errors ...int) huma.Operation {
+	return huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary,
+		Errors:       append([]int{http.StatusUnauthorized, http.StatusServiceUnavailable}, errors...),
+		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
+	}
+}

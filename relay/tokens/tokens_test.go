@@ -1,0 +1,79 @@
+package tokens
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestFirstStart(t *testing.T) {
+	dir := t.TempDir()
+	var token string
+	made, err := Open(dir, func(made string) error { token = made; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(dir, func(string) error { t.Error("made a second token"); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []*Tokens{made, again} {
+		if name, ok := tokens.User(token); !ok || name != Admin {
+			t.Errorf("user %q, %v", name, ok)
+		}
+		for _, wrong := range []string{"", "trt_", token + "a", token[1:], strings.ToUpper(token)} {
+			if name, ok := tokens.User(wrong); ok || name != "" {
+				t.Errorf("%q is taken as that of %q", wrong, name)
+			}
+		}
+	}
+	if len(token) != len("trt_")+43 {
+		t.Errorf("a token of %d characters", len(token))
+	}
+}
+
+func TestTheTokenIsNotKept(t *testing.T) {
+	dir := t.TempDir()
+	var token string
+	if _, err := Open(dir, func(made string) error { token = made; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	file := filepath.Join(dir, entries[0].Name())
+	content, err := os.ReadFile(file)
+	if err != nil || bytes.Contains(content, []byte(token)) {
+		t.Errorf("%q, %v", content, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// TestUndelivered: a token that nobody got is not the one that is asked for.
+func TestUndelivered(t *testing.T) {
+	dir := t.TempDir()
+	full := errors.New("disk full")
+	if _, err := Open(dir, func(string) error { return full }); !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	delivered := false
+	if _, err := Open(dir, func(string) error { delivered = true; return nil }); err != nil || !delivered {
+		t.Errorf("the next start: delivered %v, %v", delivered, err)
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(File(dir), []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "is damaged: remove it") {
+		t.Error(err)
+	}
+}
