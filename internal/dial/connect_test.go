@@ -2,6 +2,7 @@ package dial
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // answering is a proxy that says the same to everybody, once it was asked.
@@ -72,6 +75,28 @@ func TestAnswer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A tunnel has no deadline once it is open.
+func TestReleaseLiftsTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		release := bind(ctx, ours)
+		if release() {
+			t.Fatal("the context had not ended")
+		}
+		cancel()
+		time.Sleep(time.Hour) // of the bubble's clock
+		go func() {
+			_, _ = io.WriteString(theirs, "hello")
+			_ = theirs.Close()
+		}()
+		if got, err := io.ReadAll(ours); string(got) != "hello" || err != nil {
+			t.Errorf("read %q, %v", got, err)
+		}
+	})
 }
 
 func FuzzConnect(f *testing.F) {
