@@ -32,7 +32,7 @@ func TestInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.Down(context.WithoutCancel(ctx), options.Dir); err != nil {
+		if err := server.Stop(context.WithoutCancel(ctx)); err != nil {
 			t.Error(err)
 		}
 	})
