@@ -21,14 +21,17 @@ STATICCHECK := tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck
 LAB := go -C e2e run ./cmd/lab
 MAKE_QUIETLY := $(MAKE) --no-print-directory
 
+# What users set.
+ARCH ?= $(shell go env GOARCH)
+IMAGE ?= ghcr.io/trainrelay/trainrelay-agent:$(VERSION)
 RUN ?= .
 SKIP ?= ^$$
 PACKAGES ?= ./...
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help build cluster-build generate verify fmt lint lint-vet lint-static unit integration \
-	test e2e bench demo demo-env demo-down fuzz clean
+.PHONY: help build cluster-build images generate verify fmt lint lint-vet lint-static unit integration \
+	test e2e demo demo-env demo-down fuzz clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +47,11 @@ cluster-build: ## Build Kubernetes, containerd and CoreDNS for the lab into bin/
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
 		github.com/containerd/containerd/v2/cmd/ctr \
 		sigs.k8s.io/kwok/cmd/kwok
+
+images: ## Assemble the agent's image into dist/images/: make images ARCH=arm64
+	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o dist/$(ARCH)/ ./agent/cmd/trainrelay-agent ./agent/cmd/trainrelay-launch
+	go -C e2e run ./cmd/agentimage --bin ../dist/$(ARCH) --arch $(ARCH) --tag $(IMAGE) \
+		--out ../dist/images/trainrelay-agent-$(ARCH).tar
 
 generate: ## Write anew what is generated, such as deploy/manifests
 	go generate ./...
