@@ -1,0 +1,56 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// TestMainJobThroughProxy: all that the cluster sends outside goes to the
+// proxy, which saw CONNECTs to the relay and nothing else.
+func TestMainJobThroughProxy(t *testing.T) {
+	if out, err := site.NodeExec(t.Context(), "timeout", "3", "bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(site.RelayAddr, ":", "/", 1)); err == nil {
+		t.Fatalf("the node reaches the relay without the proxy: %s", out)
+	}
+	escaped, proxied := site.Escaped(t), site.Proxied(t)
+
+	name := unique("proxied")
+	out := site.CLI(t.Context(), "job", "create", "-f", filepath.Join(site.Repo, "examples", "iris", "job.yml"), "--name", name, "--stream")
+	if out.Code != 0 {
+		t.Fatalf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	// The agent reached the relay before this test, the code may come over a
+	// connection that it kept: a restart of squid makes it dial, and squid log.
+	site.KillProxy(t)
+	site.StartProxy(t)
+	waitForSync(t)
+	if now := site.Proxied(t); now <= proxied {
+		t.Error("no connection to the proxy was opened")
+	}
+	for _, line := range site.ProxyLog(t) {
+		if !strings.Contains(line, "CONNECT "+site.RelayHost) {
+			t.Errorf("the proxy saw something else than the way to the relay: %s", line)
+		}
+	}
+	if now := site.Escaped(t); now != escaped {
+		t.Errorf("%d packets tried to leave the pod network beside the proxy", now-escaped)
+	}
+}
+
+// TestProxyRestart: the proxy goes away and comes back; the agent says what it
+// waits for, and nothing is lost.
+func TestProxyRestart(t *testing.T) {
+	site.KillProxy(t)
+	name := unique("no-proxy")
+	submit(t, name, "command: echo through again")
+	site.WaitForAgentLog(t, "proxy")
+	site.StartProxy(t)
+	out := site.CLI(t.Context(), "job", "stream", "-n", name)
+	if out.Code != 0 || !strings.Contains(out.Stdout, "through again") {
+		t.Errorf("exit code %d\n%s\n%s", out.Code, out.Stdout, out.Stderr)
+	}
+	waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Completed })
+}
