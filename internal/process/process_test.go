@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 )
 
 func TestStack(t *testing.T) {
@@ -77,11 +79,14 @@ func TestSignals(t *testing.T) {
 		fmt.Println("started")
 		<-ctx.Done()
 		fmt.Println(context.Cause(ctx))
-		select {} // a stop that hangs
+		_, _ = io.Copy(io.Discard, os.Stdin) // a stop that hangs, while there is a parent
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSignals$")
 		child.Env = append(os.Environ(), "TEST_SIGNALS_CHILD=1")
+		if _, err := child.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
 		out, err := child.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -98,11 +103,20 @@ func TestSignals(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		err = child.Wait()
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != signal {
-			t.Errorf("child ended with %v, want by %v", err, signal)
+		_ = child.Wait()
+		if got, want := child.ProcessState.ExitCode(), 128+int(signal); got != want {
+			t.Errorf("child ended with status %d, want %d", got, want)
 		}
+	}
+}
+
+func TestSignalsStop(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ctx, stop := Signals(t.Context())
+	stop()
+	stop()
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		t.Errorf("context is %v", ctx.Err())
 	}
 }
 
