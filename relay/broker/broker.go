@@ -115,7 +115,11 @@ func (b *Broker) Start(ctx context.Context) error {
 		b.Stop()
 		return err
 	}
-	return b.makeDeadLetters(ctx)
+	if err := b.makeDeadLetters(ctx); err != nil {
+		b.Stop()
+		return err
+	}
+	return nil
 }
 
 // connect opens the relay's own connection.

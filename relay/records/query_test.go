@@ -117,6 +117,9 @@ func TestComputes(t *testing.T) {
 	}
 	submit(t, s, sample("one"))
 	submit(t, s, sample("two"))
+	if _, ok, err := s.Claim(t.Context(), "other", "two"); ok || err != nil {
+		t.Errorf("a cluster claimed a job of another one's compute: %v, %v", ok, err)
+	}
 	if _, ok, err := s.Claim(t.Context(), "c", "two"); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
