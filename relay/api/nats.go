@@ -41,7 +41,6 @@ func (a *API) natsProxy() (http.Handler, error) {
 	pace := rate.NewLimiter(agentsPerSecond, agentsAtOnce)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-			w.Header().Set("Upgrade", "websocket")
 			problem(w, http.StatusUpgradeRequired, "this is where agents connect with a WebSocket over HTTP/1.1; does a proxy drop the header Upgrade?")
 			return
 		}
