@@ -15,7 +15,8 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// Conn is the connection to the relay. It looks after its own reconnecting.
+// Conn is the connection to the relay, which looks after its own reconnecting;
+// *bus.Conn is one, with [Link.Connection] as its OnState.
 type Conn interface {
 	// Request sends data and returns the answer. It fails soon when there is
 	// no connection; trying again is the caller's part.
@@ -98,6 +99,7 @@ type Link struct {
 
 	mu       sync.Mutex
 	status   Status
+	waitsFor map[string]string  // what was logged as being waited for, by who waits
 	term     uint64             // the highest that any session of this process had
 	computes []protocol.Compute // as last answered
 }
@@ -114,6 +116,7 @@ func New(o Options) (*Link, error) {
 		info:      o.Info,
 		log:       o.Log,
 		outbox:    newOutbox(),
+		waitsFor:  make(map[string]string),
 		wake:      make(chan struct{}, 1),
 		retrySync: make(chan struct{}, 1),
 		retryTell: make(chan struct{}, 1),
@@ -172,12 +175,13 @@ func (l *Link) Wake() { poke(l.wake) }
 func (l *Link) Connection(up bool, cause error) {
 	l.mu.Lock()
 	l.status.Connected = up
+	if cause != nil {
+		l.status.LastError = cause.Error()
+	}
 	l.mu.Unlock()
 	if up {
 		poke(l.retrySync)
 		poke(l.retryTell)
-	} else if cause != nil {
-		l.failed("connection to the relay", cause)
 	}
 }
 

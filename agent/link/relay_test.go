@@ -179,7 +179,7 @@ func (w *workloads) Resend()                 { w.do(func() { w.resends++ }) }
 // until waits for a state of the workloads.
 func (w *workloads) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	limit := time.After(time.Minute)
+	limit := time.After(25 * time.Second) // sooner than the next sync that comes anyway
 	for {
 		w.mu.Lock()
 		done := ok()

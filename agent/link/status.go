@@ -38,26 +38,27 @@ func (l *Link) setLeading(leading bool) {
 // synced notes an answered sync.
 func (l *Link) synced(sent time.Time) {
 	l.mu.Lock()
-	waited := l.status.LastError
-	l.status.LastSync, l.status.LastError, l.status.Connected = sent, "", true
+	waited := len(l.waitsFor) > 0
+	l.status.LastSync, l.status.LastError = sent, ""
+	clear(l.waitsFor)
 	l.mu.Unlock()
-	if waited != "" {
+	if waited {
 		l.log.Info().Msg("in sync with the relay again")
 	}
 }
 
 // failed notes what is being waited for, and logs it where it is news.
 func (l *Link) failed(what string, err error) {
-	text := fmt.Sprintf("%s: %v", what, err)
 	l.mu.Lock()
-	news := l.status.LastError != text
-	l.status.LastError = text
+	l.status.LastError = fmt.Sprintf("%s: %v", what, err)
+	news := l.waitsFor[what] != err.Error()
+	l.waitsFor[what] = err.Error()
 	l.mu.Unlock()
 	event := l.log.Debug()
 	if news {
 		event = l.log.Warn()
 	}
-	event.Err(err).Str("of", what).Msg("not through to the relay; trying again until it is")
+	event.Err(err).Msgf("%s: not through to the relay; trying again until it is", what)
 }
 
 // outOfStep notes what keeps the cluster from taking work, nil for nothing.

@@ -46,56 +46,84 @@ func TestEventsWaitForTheTerm(t *testing.T) {
 	})
 }
 
+// churn is a life of the cluster, and what becomes of the requests meanwhile.
+type churn struct {
+	seen  []seen
+	fates []error
+}
+
+type seen struct {
+	event protocol.Event
+	pause time.Duration
+}
+
+func drawChurn(rt *rapid.T) churn {
+	return churn{
+		seen: rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) seen {
+			return seen{
+				event: event(fmt.Sprintf("job%d", rapid.IntRange(0, 7).Draw(rt, "job")), rapid.SampledFrom([]protocol.State{
+					protocol.Queued, protocol.Preparing, protocol.Running, protocol.Finalizing,
+					protocol.Completed, protocol.Failed, protocol.Canceled}).Draw(rt, "state")),
+				pause: time.Duration(rapid.IntRange(0, 2000).Draw(rt, "ms")) * time.Millisecond,
+			}
+		}), 1, 60).Draw(rt, "seen"),
+		fates: rapid.SliceOf(rapid.SampledFrom([]error{nil, nil, errLost, errors.New("the request got lost"),
+			&protocol.Refusal{Message: "disk full", Temporary: true}})).Draw(rt, "fates"),
+	}
+}
+
 // Whatever is lost and however the cluster churns, the relay ends up with the
 // newest observation of each attempt, and with its first end.
 func TestEndsAreNotLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorkloads()
-			r := &relay{}
-			r.onEvents = func(*protocol.EventBatch, *protocol.EventReply) error {
-				return rapid.SampledFrom([]error{nil, nil, errLost, errors.New("the request got lost"),
-					&protocol.Refusal{Message: "disk full", Temporary: true}}).Draw(rt, "fate")
-			}
-			l := newLink(t, r, w)
-			stop := lead(t, l)
-			latest, ends := map[protocol.Ref]protocol.State{}, map[protocol.Ref]protocol.State{}
-			for range rapid.IntRange(1, 60).Draw(rt, "observations") {
-				e := event(fmt.Sprintf("job%d", rapid.IntRange(0, 7).Draw(rt, "job")), rapid.SampledFrom([]protocol.State{
-					protocol.Queued, protocol.Preparing, protocol.Running, protocol.Finalizing,
-					protocol.Completed, protocol.Failed, protocol.Canceled}).Draw(rt, "state"))
-				l.Observe(e)
-				if _, ended := ends[e.Ref]; !ended {
-					if e.State.Terminal() {
-						ends[e.Ref] = e.State
-					} else {
-						latest[e.Ref] = e.State
-					}
-				}
-				time.Sleep(time.Duration(rapid.IntRange(0, 2000).Draw(rt, "ms")) * time.Millisecond)
-			}
-			r.mu.Lock()
-			r.onEvents = nil
-			r.mu.Unlock()
-			time.Sleep(time.Minute)
-			if err := stop(); err != nil {
-				rt.Fatal(err)
-			}
-			for ref, want := range ends {
-				if got := r.folded(ref).End; got == nil || got.State != want {
-					rt.Fatalf("%s: the relay has the end %+v, want %s", ref, got, want)
-				}
-			}
-			for ref, want := range latest {
-				if _, ended := ends[ref]; ended {
-					continue
-				}
-				if got := r.folded(ref).Latest; got == nil || got.State != want {
-					rt.Fatalf("%s: the relay has %+v, want %s", ref, got, want)
-				}
-			}
-		})
+		churn := drawChurn(rt)
+		var wrong error
+		synctest.Test(t, func(t *testing.T) { wrong = live(t, churn) })
+		if wrong != nil {
+			rt.Fatal(wrong)
+		}
 	})
+}
+
+func live(t *testing.T, churn churn) error {
+	w := newWorkloads()
+	r := &relay{}
+	r.onEvents = func(*protocol.EventBatch, *protocol.EventReply) (fate error) {
+		if len(churn.fates) > 0 {
+			fate, churn.fates = churn.fates[0], churn.fates[1:]
+		}
+		return fate
+	}
+	l := newLink(t, r, w)
+	stop := lead(t, l)
+	latest, ends := map[protocol.Ref]protocol.State{}, map[protocol.Ref]protocol.State{}
+	for _, s := range churn.seen {
+		l.Observe(s.event)
+		if _, ended := ends[s.event.Ref]; !ended {
+			if s.event.State.Terminal() {
+				ends[s.event.Ref] = s.event.State
+			} else {
+				latest[s.event.Ref] = s.event.State
+			}
+		}
+		time.Sleep(s.pause)
+	}
+	time.Sleep(time.Hour)
+	if err := stop(); err != nil {
+		return err
+	}
+	for ref, want := range ends {
+		if got := r.folded(ref).End; got == nil || got.State != want {
+			return fmt.Errorf("%s: the relay has the end %+v, want %s", ref, got, want)
+		}
+		delete(latest, ref)
+	}
+	for ref, want := range latest {
+		if got := r.folded(ref).Latest; got == nil || got.State != want {
+			return fmt.Errorf("%s: the relay has %+v, want %s", ref, got, want)
+		}
+	}
+	return nil
 }
 
 func TestSameObservationIsToldOnce(t *testing.T) {

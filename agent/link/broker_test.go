@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -11,8 +10,11 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/trainrelay/trainrelay/internal/bus"
+	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -46,26 +48,42 @@ func broker(t *testing.T, port int, r *relay) (stop func(), url string, nudge fu
 		func() { _ = nc.Publish(protocol.NudgeSubject("onprem-1"), nil) }
 }
 
-func TestOverNATS(t *testing.T) {
+func TestOverARealBroker(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	r := &relay{onSync: grants(start("a"))}
 	stopBroker, url, nudge := broker(t, server.RANDOM_PORT, r)
 	w := newWorkloads()
 
-	connection := make(chan bool, 16)
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
-		nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
-		nats.ReconnectHandler(func(*nats.Conn) { connection <- true }),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { connection <- false }))
+	dialer, err := dial.New(dial.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
-	l := newLink(t, OverNATS(nc), w)
+	var l *Link
+	linked, cut := make(chan struct{}), make(chan struct{}, 1)
+	conn, err := bus.Connect(t.Context(), bus.Options{
+		URL: url, Dialer: dialer, Log: zerolog.Nop(), MaxDelay: 50 * time.Millisecond,
+		OnState: func(up bool, cause error) {
+			select {
+			case <-linked:
+				l.Connection(up, cause)
+			default: // of Connect itself
+			}
+			if !up {
+				poke(cut)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l = newLink(t, conn, w)
+	close(linked)
 	ctx, cancel := context.WithCancel(t.Context())
 	led := make(chan error, 1)
 	go func() { led <- l.Lead(ctx) }()
-	w.until(t, "the start", func() bool { return len(w.started) > 0 })
+	// The second sync tells the room of the compute that the first one brought.
+	w.until(t, "two starts", func() bool { return len(w.started) == 2 })
 
 	// A nudge comes through.
 	w.do(func() { w.started = nil })
@@ -74,10 +92,7 @@ func TestOverNATS(t *testing.T) {
 
 	// What ends while the broker is away is told once it is back.
 	stopBroker()
-	if <-connection {
-		t.Fatal("the connection outlived its broker")
-	}
-	l.Connection(false, errors.New("the broker is away"))
+	<-cut
 	l.Observe(event("a", protocol.Completed))
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(url, "nats://"))
 	if err != nil {
@@ -88,10 +103,6 @@ func TestOverNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopBroker, _, _ = broker(t, number, r)
-	if !<-connection {
-		t.Fatal("cut twice")
-	}
-	l.Connection(true, nil)
 	w.until(t, "the end folded", func() bool { return len(w.folded) > 0 })
 	if end := r.folded(ref("a")).End; end == nil || end.State != protocol.Completed {
 		t.Errorf("the relay has the end %+v", end)
@@ -100,6 +111,6 @@ func TestOverNATS(t *testing.T) {
 	if err := <-led; err != nil {
 		t.Error(err)
 	}
-	nc.Close()
+	conn.Close()
 	stopBroker()
 }
