@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
@@ -33,6 +35,9 @@ func (c *clusterAdd) Run(ctx context.Context, a *app) (err error) {
 	}
 	if err := c.check(); err != nil {
 		return err
+	}
+	if c.SecretFile == "" && c.Format == formatNone {
+		return usage{errors.New("the cluster's key would be lost: it is shown only once"), "add --secret-file FILE, or print it"}
 	}
 	relay, cfg, err := a.connectWith()
 	if err != nil {
@@ -77,6 +82,9 @@ func (a *app) nextSteps(cfg client.Config, cluster v1.NewCluster, file string) {
 	a.notef("  helm upgrade --install trainrelay-agent deploy/charts/trainrelay-agent --namespace %s \\", secretNamespace)
 	a.notef("    --set relay.url=%s --set cluster.name=%s --set 'computeNamespaces={NAMESPACE}'", cfg.URL, cluster.Name)
 	a.notef("  trainrelay compute create -n NAME --cluster %s --namespace NAMESPACE", cluster.Name)
+	if at, err := url.Parse(cfg.URL); err == nil && (at.Hostname() == "localhost" || net.ParseIP(at.Hostname()).IsLoopback()) {
+		a.notef("From within a cluster, %s is not this machine: start the relay with --host NAME, and use that name in relay.url.", at.Hostname())
+	}
 }
 
 type clusterShow struct {

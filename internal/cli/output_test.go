@@ -23,7 +23,7 @@ func testApp(terminal bool, env map[string]string) (a *app, out, errs *bytes.Buf
 	}}, out, errs
 }
 
-var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 123456, time.UTC)
 
 func jobs() []v1.Job {
 	return []v1.Job{

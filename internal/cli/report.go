@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/alecthomas/kong"
@@ -77,7 +78,7 @@ func (e ended) Error() string {
 type detached struct{ name string }
 
 func (d detached) Error() string {
-	return fmt.Sprintf("no longer following job %s; it goes on", d.name)
+	return fmt.Sprintf("job %s goes on", d.name)
 }
 
 // report prints an error and returns its exit code: the one place for both.
@@ -86,11 +87,14 @@ func (a *app) report(err error) int {
 		return exitOK
 	}
 	code, what, where, hint := a.explain(err)
-	red, reset := "\x1b[31m", "\x1b[0m"
+	label, red, reset := "error:", "\x1b[31m", "\x1b[0m"
+	if code == exitInterrupted {
+		label = "interrupted:"
+	}
 	if !a.colour(a.io.Err) {
 		red, reset = "", ""
 	}
-	a.notef("%serror:%s %s", red, reset, what)
+	a.notef("%s%s%s %s", red, label, reset, what)
 	for _, line := range where {
 		a.notef("  %s", line)
 	}
@@ -134,9 +138,9 @@ func (a *app) explain(err error) (code int, what string, where []string, hint st
 	case errors.As(err, &left):
 		return exitInterrupted, what, []string{"follow it again: trainrelay job stream -n " + left.name, "cancel it: trainrelay job cancel -n " + left.name}, ""
 	case errors.Is(err, context.Canceled):
-		return exitInterrupted, "interrupted", nil, hint
+		return exitInterrupted, "nothing more was done", nil, hint
 	case errors.As(err, &unreachable):
-		if hint == "" {
+		if dialed := (*net.OpError)(nil); hint == "" && errors.As(err, &dialed) {
 			hint = "is it running, and is the url in the client configuration right? `trainrelay serve` runs it"
 		}
 		return exitUnreachable, what, nil, hint

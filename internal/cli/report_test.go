@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -32,9 +33,10 @@ func TestExitCodes(t *testing.T) {
 		{"conflict", &client.APIError{Status: 409, Detail: "taken"}, exitError, "error: taken\n"},
 		{"broken relay", &client.APIError{Status: 503, Title: "Service Unavailable", RequestID: "r1"}, exitError, "request r1"},
 		{"token", &client.APIError{Status: 401, Detail: "no"}, exitDenied, "TRAINRELAY_CONFIG"},
-		{"away", fmt.Errorf("submit: %w", &client.UnreachableError{URL: "https://x", Err: errors.New("refused")}), exitUnreachable, "is it running"},
-		{"interrupted", fmt.Errorf("submit: %w", context.Canceled), exitInterrupted, "error: interrupted"},
-		{"detached", detached{"a"}, exitInterrupted, "cancel it: trainrelay job cancel -n a"},
+		{"away", fmt.Errorf("submit: %w", &client.UnreachableError{URL: "https://x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}), exitUnreachable, "hint: is it running"},
+		{"another relay", &client.UnreachableError{URL: "https://x", Err: errors.New("unknown authority")}, exitUnreachable, "unknown authority\n"},
+		{"interrupted", fmt.Errorf("submit: %w", context.Canceled), exitInterrupted, "interrupted: nothing more was done"},
+		{"detached", detached{"a"}, exitInterrupted, "interrupted: job a goes on\n  follow it again: trainrelay job stream -n a\n  cancel it: trainrelay job cancel -n a"},
 		{"hostile words", &client.APIError{Status: 409, Detail: "a\nb\x1b[2J"}, exitError, "error: a b�[2J\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

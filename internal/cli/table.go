@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/jmespath/go-jmespath"
 )
@@ -89,7 +90,11 @@ func cell(row any, path string) string {
 	if err != nil || !isScalar(value) {
 		return ""
 	}
-	return scalar(value)
+	text := scalar(value)
+	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return at.UTC().Format(time.RFC3339) // people do not count nanoseconds
+	}
+	return text
 }
 
 func isScalar(v any) bool {

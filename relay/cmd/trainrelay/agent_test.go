@@ -167,14 +167,20 @@ func (a *scriptedAgent) claim(ctx context.Context) (protocol.Start, error) {
 // stop ends the attempt that an earlier agent has started, once asked to.
 func (a *scriptedAgent) stop(ctx context.Context, start protocol.Start) error {
 	held := []protocol.Ref{start.Ref()}
-	reply, err := a.sync(ctx, protocol.Sync{Full: true, Last: true, Held: held})
-	for err == nil && !slices.ContainsFunc(reply.Cancels, func(c protocol.Cancel) bool { return c.Ref == start.Ref() }) {
-		if err = a.wait(ctx); err == nil {
-			reply, err = a.sync(ctx, protocol.Sync{Held: held})
-		}
-	}
-	if err != nil {
+	if _, err := a.sync(ctx, protocol.Sync{Full: true, Last: true, Held: held}); err != nil {
 		return err
+	}
+	for asked := false; !asked; {
+		reply, err := a.sync(ctx, protocol.Sync{Held: held})
+		if err != nil {
+			return err
+		}
+		asked = slices.ContainsFunc(reply.Cancels, func(c protocol.Cancel) bool { return c.Ref == start.Ref() })
+		if !asked {
+			if err := a.wait(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return a.end(ctx, start, protocol.Event{State: protocol.Canceled})
 }
