@@ -104,6 +104,9 @@ demo-env: ## Print the settings that point trainrelay and kubectl at the demo
 demo-down: ## Take the demo away
 	@$(LAB) down
 
+bench: build cluster-build ## Measure against the raw system, as ratios, into dist/bench.json
+	@go -C e2e run ./cmd/bench --repo .. --out ../dist/bench.json
+
 fuzz: ## Run each fuzz target for FUZZTIME (20s)
 	@.ci/fuzz $(FUZZTIME)
 

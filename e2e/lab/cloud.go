@@ -68,7 +68,7 @@ func (l *Lab) startRelay(ctx context.Context) error {
 	_, err := l.host.Start(ctx, host.Command{
 		Name: "relay",
 		Args: []string{l.opts.bin("trainrelay"), "serve", "--data", l.path("relay"),
-			"--listen", l.RelayAddr, "--host", relayHost, "--host", cloudRelayIP, "--log-level", "debug"},
+			"--listen", l.RelayAddr, "--host", cloudRelayIP, "--host", relayHost, "--log-level", "debug"},
 		Log:    l.path("log", "relay.log"),
 		In:     host.Space{Net: relayNamespace},
 		Detach: l.opts.Detach,
