@@ -40,7 +40,7 @@ func permanent(err error) protocol.ReasonCode {
 			return ""
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return protocol.NamespaceMissing
-		case strings.Contains(message, "cannot create resource"):
+		case strings.Contains(message, "\" cannot "):
 			return protocol.NotPermitted
 		}
 		return protocol.APIRefused

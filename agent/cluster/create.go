@@ -28,7 +28,7 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 	defer cancel()
 	namespace := g.compute.Namespace
 	if reason, err := s.refused(ctx, g.compute); err != nil {
-		return err
+		return s.failed(ctx, ref, a, err)
 	} else if reason != nil {
 		s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
 		return nil
@@ -71,11 +71,7 @@ func (s *session) refused(ctx context.Context, c protocol.Compute) (*protocol.Re
 		return protocol.NewReason(protocol.NotPermitted, "the agent is not set up for namespace %s of compute %s, only for %s; add it to the chart's computeNamespaces",
 			c.Namespace, c.Name, strings.Join(s.o.Namespaces, ", ")), nil
 	}
-	err := v.readable(ctx, s.o.Client)
-	if apierrors.IsForbidden(err) {
-		return protocol.NewReason(protocol.NotPermitted, "%s", words(err)), nil
-	}
-	return nil, cmp.Or(err, fmt.Errorf("namespace %s can be read only now; waiting for its watch", c.Namespace))
+	return nil, cmp.Or(v.readable(ctx, s.o.Client), fmt.Errorf("namespace %s can be read only now; waiting for its watch", c.Namespace))
 }
 
 // failed ends the attempt where an error of the API server will not go away,
@@ -87,8 +83,17 @@ func (s *session) failed(ctx context.Context, ref protocol.Ref, a attempt, err e
 		return err
 	}
 	reason := protocol.NewReason(code, "%s", words(err))
-	if code == protocol.NotPermitted && s.namespaceMissing(ctx, namespace) {
-		reason = missingNamespace(namespace)
+	if code == protocol.NotPermitted {
+		// An API server that starts knows no Roles for a moment: only what it
+		// says after it called itself ready is believed.
+		if !a.ready {
+			ready := s.probe.ask(ctx) == nil
+			s.note(ref, func(a *attempt) { a.ready = ready })
+			return err
+		}
+		if s.namespaceMissing(ctx, namespace) {
+			reason = missingNamespace(namespace)
+		}
 	}
 	s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
 	return nil

@@ -47,12 +47,13 @@ func (p *probe) run(ctx context.Context) {
 		case <-timer.C:
 		case <-p.due:
 		}
-		p.ask(ctx)
+		_ = p.ask(ctx) // problem has it
 		timer.Reset(probeEvery)
 	}
 }
 
-func (p *probe) ask(ctx context.Context) {
+// ask asks now, and returns what is wrong.
+func (p *probe) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := p.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
@@ -63,6 +64,7 @@ func (p *probe) ask(ctx context.Context) {
 	if back {
 		p.recovered()
 	}
+	return err
 }
 
 // problem is what the API server's last answer lacked; nil for nothing.

@@ -35,8 +35,12 @@ func (s *session) reconcile(ctx context.Context, ref protocol.Ref) (again time.D
 		return 0, s.absent(ctx, ref, a)
 	}
 	again, err = s.present(ctx, ref, a, job)
-	if apierrors.IsNotFound(err) { // the views do not know yet
-		return 0, s.absent(ctx, ref, a)
+	if errors.Is(err, errGone) { // the views do not know yet
+		a.job = job
+		if job, err = s.ask(ctx, ref); err == nil && job == nil {
+			return 0, s.absent(ctx, ref, a)
+		}
+		return pendingRetry, err
 	}
 	return sooner(again, wait), err
 }

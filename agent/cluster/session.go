@@ -48,6 +48,7 @@ type attempt struct {
 
 	job    *batchv1.Job // as last seen; nil before
 	live   time.Time    // when the API server showed job and the watch did not yet; else zero
+	ready  bool         // the API server was, before the next try to create
 	token  bool         // its Secret is known to exist
 	ended  bool         // its end was observed
 	folded bool         // its end is durable at the relay

@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +16,9 @@ import (
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/protocol"
 )
+
+// errGone says that a Job is not there any more; its name may be another's.
+var errGone = errors.New("the Job is gone")
 
 // stop brings a Job to an end of the agent's. The annotation says which, for
 // whoever leads by then. A cancel then deletes the Job; else the Job controller
@@ -43,7 +48,10 @@ func (s *session) remove(ctx context.Context, job *batchv1.Job) error {
 		PropagationPolicy: ptr.To(metav1.DeletePropagationForeground),
 		Preconditions:     metav1.NewUIDPreconditions(string(job.UID)),
 	})
-	if err != nil && !apierrors.IsConflict(err) { // a conflict: it is another Job by now, which the views will show
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return errGone
+	}
+	if err != nil {
 		return fmt.Errorf("delete Job %s in namespace %s: %w", job.Name, job.Namespace, err)
 	}
 	return nil
@@ -66,6 +74,10 @@ func (s *session) patch(ctx context.Context, job *batchv1.Job, patch map[string]
 		return fmt.Errorf("patch Job %s: %w", job.Name, err)
 	}
 	_, err = s.o.Client.BatchV1().Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, data, metav1.PatchOptions{})
+	// Another UID makes the patch a change of what cannot change.
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) || apierrors.IsInvalid(err) && strings.Contains(err.Error(), "metadata.uid") {
+		return errGone
+	}
 	if err != nil {
 		return fmt.Errorf("patch Job %s in namespace %s: %w", job.Name, job.Namespace, err)
 	}
