@@ -31,7 +31,7 @@ FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
 .PHONY: help build cluster-build images generate verify fmt lint lint-vet lint-static unit integration \
-	test e2e demo demo-env demo-down fuzz clean
+	test e2e demo demo-env demo-down bench fuzz clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

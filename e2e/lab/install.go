@@ -101,7 +101,7 @@ func (o Output) err() error {
 func (l *Lab) CLI(ctx context.Context, args ...string) Output {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, l.opts.bin("trainrelay"), args...)
-	cmd.Env = append(os.Environ(), l.env()...)
+	cmd.Env = append(os.Environ(), l.Env()...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	out := Output{Args: args}
 	if err := cmd.Run(); err != nil {
@@ -119,7 +119,7 @@ func (l *Lab) CLI(ctx context.Context, args ...string) Output {
 // Kubectl runs kubectl with all rights.
 func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, l.prog("k8s"), append([]string{"kubectl"}, args...)...)
-	cmd.Env = append(os.Environ(), l.env()...)
+	cmd.Env = append(os.Environ(), l.Env()...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -130,7 +130,7 @@ func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) (string
 	return string(out), nil
 }
 
-// env points trainrelay and kubectl at the lab.
-func (l *Lab) env() []string {
+// Env points trainrelay and kubectl at the lab.
+func (l *Lab) Env() []string {
 	return []string{"TRAINRELAY_CONFIG=" + l.ClientConfig(), "KUBECONFIG=" + l.cluster.Kubeconfig()}
 }
