@@ -32,7 +32,7 @@ func start(t *testing.T, o cluster.Options) *cluster.Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.Down(context.WithoutCancel(t.Context()), o.Dir); err != nil {
+		if err := c.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})

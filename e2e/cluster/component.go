@@ -70,8 +70,13 @@ func (p *Component) Restart(ctx context.Context) error {
 	return p.start(ctx)
 }
 
+// patience is how long a component may take to be ready on a busy machine.
+const patience = 2 * time.Minute
+
 // start starts the process and waits until it is ready.
 func (p *Component) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	spec, ok := p.cluster.spec(p.name)
 	if !ok {
 		return p.unknown()
@@ -92,7 +97,7 @@ func (p *Component) start(ctx context.Context) error {
 		return last == nil, nil
 	})
 	if ctx.Err() != nil && last != nil {
-		err = fmt.Errorf("%w: %w", err, last)
+		err = fmt.Errorf("%w; the last look at it said: %w", err, last)
 	}
 	if err != nil {
 		return fmt.Errorf("wait until %s is ready: %w", p.name, err)

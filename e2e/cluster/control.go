@@ -98,6 +98,7 @@ func (c *Cluster) controllerManager() host.Command {
 		"--use-service-account-credentials=true",
 		"--leader-elect=false",
 		"--secure-port=0",
+		"--flex-volume-plugin-dir=" + filepath.Join(c.options.Dir, "plugins"), // not in /usr
 		// With the defaults the cluster makes 3 jobs a second.
 		"--kube-api-qps=3000", "--kube-api-burst=5000", "--concurrent-job-syncs=40",
 		"--node-monitor-grace-period=60s",

@@ -65,21 +65,25 @@ func (h *Host) Start(ctx context.Context, c Command) (*Process, error) {
 	if c.First {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
 	}
-	if !c.Detach {
+	// In another's PID namespace a process dies with the first one there. Nor could
+	// it have the signal: it sees no parent and takes it for dead already.
+	if !c.Detach && c.In.PID == 0 {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	if c.Notify {
 		cmd.ExtraFiles = []*os.File{notify}
 	}
 	p := &Process{name: c.Name, done: make(chan struct{})}
-	spawned := make(chan error, 1)
-	go p.run(cmd, c.In, spawned)
+	spawned, recorded := make(chan error, 1), make(chan struct{})
+	go p.run(cmd, c.In, spawned, recorded)
 	err = <-spawned
 	notify.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
-	if err := h.record(p); err != nil {
+	err = h.record(p)
+	close(recorded)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Name, err), p.Kill(ctx))
 	}
 	if c.Notify {
@@ -90,9 +94,9 @@ func (h *Host) Start(ctx context.Context, c Command) (*Process, error) {
 	return p, nil
 }
 
-// run starts the process and waits for its end. The kernel sends the death
-// signal when the thread that forked dies, so that thread stays with it.
-func (p *Process) run(cmd *exec.Cmd, in Space, spawned chan<- error) {
+// run starts the process, lets it be recorded, and waits for its end. The kernel
+// sends the death signal when the thread that forked dies: it stays to the end.
+func (p *Process) run(cmd *exec.Cmd, in Space, spawned chan<- error, recorded <-chan struct{}) {
 	defer close(p.done)
 	runtime.LockOSThread() // for good: the thread ends with this goroutine
 	err := in.enter()
@@ -101,19 +105,20 @@ func (p *Process) run(cmd *exec.Cmd, in Space, spawned chan<- error) {
 	}
 	if err == nil {
 		p.pid = cmd.Process.Pid
-		// It is our child: while nobody has waited for it, its number stays its own.
-		p.started, _, err = startOf(p.pid)
-		if err != nil {
-			err = errors.Join(err, cmd.Wait())
-		}
 	}
 	spawned <- err
-	if err == nil {
-		_ = cmd.Wait() // how it ended is in its log; that it ended is what counts here
+	if err != nil {
+		return
 	}
+	<-recorded     // until it is waited for, its number is not another's
+	_ = cmd.Wait() // how it ended is in its log; that it ended is what counts here
 }
 
 func (h *Host) record(p *Process) error {
+	var err error
+	if p.started, _, err = startOf(p.pid); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.processes[p.name] = p
