@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -215,6 +216,6 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 type serverLog struct{ log zerolog.Logger }
 
 func (l serverLog) Write(line []byte) (int, error) {
-	l.log.Debug().Str("room", "front").Msg(string(line))
+	l.log.Debug().Str("room", "front").Msg(strings.TrimSpace(string(line)))
 	return len(line), nil
 }
