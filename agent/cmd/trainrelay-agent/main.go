@@ -1,0 +1,148 @@
+// Command trainrelay-agent runs in a Kubernetes cluster, as a DaemonSet in the
+// namespace azureml: it takes training jobs from a relay and runs them.
+//
+// It reads these environment variables:
+//
+//	HTTPS_PROXY, HTTP_PROXY        the proxy to the relay, where no flag gives one; the
+//	                               place for a URL with a password. https_proxy and
+//	                               http_proxy win over them
+//	NO_PROXY, no_proxy             what is reached directly
+//	KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT
+//	                               the API server, set by Kubernetes; always reached
+//	                               directly
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+
+	"github.com/trainrelay/trainrelay/agent"
+	"github.com/trainrelay/trainrelay/agent/workload"
+	"github.com/trainrelay/trainrelay/internal/dial"
+	"github.com/trainrelay/trainrelay/internal/process"
+	"github.com/trainrelay/trainrelay/internal/version"
+)
+
+const name = "trainrelay-agent"
+
+type grammar struct {
+	Run     run              `cmd:"" help:"Run the agent."`
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// run is the command line of "trainrelay-agent run".
+type run struct {
+	RelayURL     *url.URL `required:"" placeholder:"https://HOST[:PORT]" help:"The relay."`
+	Cluster      string   `required:"" placeholder:"NAME" help:"This cluster's name at the relay."`
+	NkeySeedFile string   `required:"" type:"existingfile" placeholder:"FILE" help:"The seed that 'trainrelay cluster add' gave."`
+	RelayCAFile  string   `name:"relay-ca-file" type:"existingfile" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's."`
+
+	HTTPSProxy  string `name:"https-proxy" placeholder:"URL" help:"The proxy to the relay. One with a password belongs into HTTPS_PROXY, which nobody sees in a list of processes."`
+	HTTPProxy   string `name:"http-proxy" placeholder:"URL" help:"The proxy, where no --https-proxy is given."`
+	NoProxy     string `name:"no-proxy" placeholder:"LIST" help:"Hosts, .suffixes and CIDR ranges that are reached directly."`
+	ProxyCAFile string `name:"proxy-ca-file" type:"existingfile" placeholder:"FILE" help:"Certificates (PEM) to trust for an https proxy."`
+
+	Namespaces   []string `required:"" placeholder:"NAME,..." help:"Namespaces where jobs may run."`
+	NodeName     string   `required:"" placeholder:"NAME" help:"The node of this pod."`
+	PodName      string   `required:"" placeholder:"NAME" help:"This pod."`
+	PodNamespace string   `default:"azureml" placeholder:"NAME" help:"The namespace of this pod (default ${default})."`
+	Kubeconfig   string   `type:"existingfile" placeholder:"FILE" help:"How to reach the API server, outside of a cluster."`
+
+	GatewayListen string `default:":8080" placeholder:"ADDRESS" help:"Where training pods fetch their code (default ${default})."`
+	GatewayURL    string `required:"" name:"gateway-url" placeholder:"URL" help:"The gateway as training pods reach it."`
+	HealthListen  string `default:":8081" placeholder:"ADDRESS" help:"Where /healthz, /readyz and /metrics are (default ${default})."`
+
+	LaunchImage     string   `required:"" placeholder:"IMAGE" help:"The image with trainrelay-launch, which fetches code in training pods."`
+	ImagePullSecret []string `placeholder:"NAME" help:"Secrets of the jobs' namespaces to pull images with."`
+	MaxUnscheduled  int      `default:"0" placeholder:"N" help:"Jobs of a compute that may wait for a node at a time (default 16)."`
+	MaxLive         int      `default:"0" placeholder:"N" help:"Unfinished jobs of a compute at a time (default 500)."`
+
+	LogLevel  string `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
+	LogFormat string `placeholder:"FORMAT" help:"json or console; by default console on a terminal."`
+}
+
+func main() {
+	var g grammar
+	command := kong.Parse(&g, kong.Name(name), kong.Description("The agent of a Kubernetes cluster that trains for a relay."),
+		kong.Vars{"version": version.String()}, kong.ShortUsageOnError())
+	command.FatalIfErrorf(g.Run.run())
+}
+
+func (r *run) run() error {
+	log, err := process.NewLogger(process.LogOptions{Out: os.Stderr, Level: r.LogLevel, Format: r.LogFormat})
+	if err != nil {
+		return err
+	}
+	// What client-go says goes where everything goes.
+	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(log.With().Str("room", "client-go").Logger())))
+	options, err := r.options(os.Getenv)
+	if err != nil {
+		return err
+	}
+	options.Log = log
+	options.Registry = prometheus.NewRegistry()
+	options.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := process.RegisterBuild(options.Registry, name); err != nil {
+		return err
+	}
+	a, err := agent.New(options)
+	if err != nil {
+		return err
+	}
+	ctx, stop := process.Signals(context.Background())
+	defer stop()
+	if err := a.Run(ctx); err != nil {
+		return err
+	}
+	log.Info().AnErr("because", context.Cause(ctx)).Msg("agent has stopped")
+	return nil
+}
+
+// options reads the files that the flags name.
+func (r *run) options(getenv func(string) string) (o agent.Options, err error) {
+	o = agent.Options{
+		Relay: r.RelayURL, Cluster: r.Cluster, Namespaces: r.Namespaces,
+		NodeName: r.NodeName, PodName: r.PodName, PodNamespace: r.PodNamespace,
+		GatewayListen: r.GatewayListen, HealthListen: r.HealthListen,
+		Workload:       workload.Options{LaunchImage: r.LaunchImage, GatewayURL: r.GatewayURL, ImagePullSecrets: r.ImagePullSecret},
+		MaxUnscheduled: r.MaxUnscheduled, MaxLive: r.MaxLive,
+		Dial: dial.FromEnviron(getenv),
+	}
+	o.Dial.HTTPSProxy = cmp.Or(r.HTTPSProxy, o.Dial.HTTPSProxy)
+	o.Dial.HTTPProxy = cmp.Or(r.HTTPProxy, o.Dial.HTTPProxy)
+	o.Dial.NoProxy = cmp.Or(r.NoProxy, o.Dial.NoProxy)
+	for _, file := range []struct {
+		path string
+		into *[]byte
+	}{{r.NkeySeedFile, &o.Seed}, {r.RelayCAFile, &o.Dial.RootCAs}, {r.ProxyCAFile, &o.Dial.ProxyCA}} {
+		if file.path == "" {
+			continue
+		}
+		if *file.into, err = os.ReadFile(file.path); err != nil {
+			return o, err
+		}
+	}
+	if o.Kube, err = r.kube(); err != nil {
+		return o, fmt.Errorf("find the Kubernetes API server: %w; outside of a cluster, give --kubeconfig", err)
+	}
+	return o, nil
+}
+
+func (r *run) kube() (*rest.Config, error) {
+	if r.Kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", r.Kubeconfig)
+	}
+	return rest.InClusterConfig()
+}

@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/discovery"
+
+	"github.com/trainrelay/trainrelay/agent/cluster"
+	"github.com/trainrelay/trainrelay/agent/gateway"
+	"github.com/trainrelay/trainrelay/agent/link"
+	"github.com/trainrelay/trainrelay/agent/logs"
+	"github.com/trainrelay/trainrelay/internal/agentauth"
+	"github.com/trainrelay/trainrelay/internal/bus"
+	"github.com/trainrelay/trainrelay/internal/version"
+	"github.com/trainrelay/trainrelay/protocol"
+)
+
+// rooms are the agent's parts, wired to each other.
+type rooms struct {
+	link    *link.Link
+	cluster *cluster.Cluster
+	logs    *logs.Logs
+	gateway *gateway.Gateway
+}
+
+// furnish makes the rooms. Link and cluster know each other; neither does
+// anything before both are there.
+func (a *Agent) furnish() (err error) {
+	r := &a.rooms
+	tokens, err := gateway.NewTokens(a.o.Seed)
+	if err != nil {
+		return err
+	}
+	r.cluster, err = cluster.New(cluster.Options{
+		Client:         a.client,
+		Namespaces:     a.o.Namespaces,
+		Workload:       a.o.Workload,
+		Token:          tokens.Token,
+		Observe:        func(e protocol.Event) { r.link.Observe(e) },
+		Changed:        func() { r.link.Wake() },
+		Log:            a.o.Log.With().Str("room", "cluster").Logger(),
+		MaxUnscheduled: a.o.MaxUnscheduled,
+		MaxLive:        a.o.MaxLive,
+	})
+	if err != nil {
+		return err
+	}
+	r.link, err = link.New(link.Options{
+		Conn:       a.line,
+		Cluster:    a.o.Cluster,
+		Workloads:  r.cluster,
+		Info:       a.info,
+		Log:        a.o.Log.With().Str("room", "link").Logger(),
+		Registerer: a.o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	r.logs, err = logs.New(logs.Options{
+		Pods:       a.client.CoreV1(),
+		Send:       a.sendLog,
+		Log:        a.o.Log.With().Str("room", "logs").Logger(),
+		Registerer: a.o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	r.gateway, err = gateway.New(gateway.Options{
+		Relay:      a.o.Relay,
+		Transport:  a.dialer.Transport(),
+		Authorize:  a.authorize,
+		Tokens:     tokens,
+		Log:        a.o.Log.With().Str("room", "gateway").Logger(),
+		Registerer: a.o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.checks.Add("relay", a.linked)
+	return nil
+}
+
+// busOptions are those of the connection to the relay.
+func (a *Agent) busOptions() bus.Options {
+	at := url.URL{Scheme: "wss", Host: a.o.Relay.Host}
+	if a.o.Relay.Scheme == "http" {
+		at.Scheme = "ws"
+	}
+	return bus.Options{
+		URL:         at.String(),
+		Dialer:      a.dialer,
+		Nkey:        a.public,
+		Sign:        a.key.Sign,
+		InboxPrefix: protocol.InboxPrefix(a.o.Cluster),
+		Name:        a.o.PodName,
+		Log:         a.o.Log.With().Str("room", "line").Logger(),
+		OnState:     func(connected bool, err error) { a.rooms.link.Connection(connected, err) },
+	}
+}
+
+// authorize proves the agent to the relay's HTTP side.
+func (a *Agent) authorize(req *http.Request) error {
+	token, err := agentauth.Sign(a.key, a.o.Relay.Hostname(), time.Now())
+	if err == nil {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	return err
+}
+
+// sendLog sends output over the line, which it opens for that.
+func (a *Agent) sendLog(ctx context.Context, chunk *protocol.LogChunk) (*protocol.LogReply, error) {
+	release, err := a.line.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return a.rooms.link.SendLog(ctx, chunk)
+}
+
+// info is what the agent says of itself.
+func (a *Agent) info() protocol.Info {
+	return protocol.Info{
+		AgentVersion:      version.Short(),
+		KubernetesVersion: a.nodes.kubernetes(),
+		Leader:            a.o.PodName,
+		Nodes:             len(a.nodes.ready()),
+	}
+}
+
+// linked says what keeps the leader from being in step with the relay. Pods
+// that do not lead have nothing to wait for.
+func (a *Agent) linked(context.Context) error {
+	status := a.rooms.link.Status()
+	switch {
+	case !status.Leading:
+		return nil
+	case status.LastSync.IsZero() || time.Since(status.LastSync) > protocol.PresenceTimeout:
+		if status.LastError != "" {
+			return errors.New(status.LastError)
+		}
+		return errors.New("the first sync with the relay is under way")
+	}
+	return a.rooms.cluster.Synced()
+}
+
+// serverVersion asks the API server for its version; empty where it does not
+// say.
+func serverVersion(client discovery.ServerVersionInterface) string {
+	info, err := client.ServerVersion()
+	if err != nil {
+		return ""
+	}
+	return info.GitVersion
+}
+
+// hostPort is where the relay listens.
+func hostPort(relay *url.URL) string {
+	if relay.Port() != "" {
+		return relay.Host
+	}
+	return net.JoinHostPort(relay.Hostname(), map[string]string{"https": "443", "http": "80"}[relay.Scheme])
+}
+
+// direct is the proxy for the Kubernetes API: none.
+func direct(*http.Request) (*url.URL, error) { return nil, nil }
+
+// lead watches the cluster and speaks for it until ctx is done, or the relay
+// refuses this leader.
+func (a *Agent) lead(ctx context.Context) error {
+	release, err := a.line.hold(ctx)
+	if err != nil {
+		return nil // only ctx ends the wait
+	}
+	defer release()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.rooms.cluster.Run(ctx) })
+	g.Go(func() error { return a.watchAll(ctx) })
+	g.Go(func() error { return a.rooms.link.Lead(ctx) })
+	return g.Wait()
+}
