@@ -188,6 +188,34 @@ func TestNewSessionTellsTheHighestTerm(t *testing.T) {
 	})
 }
 
+// A term that went back would make news look older than what was said before.
+func TestTermThatWentBackIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkloads()
+		r := &relay{}
+		r.onSync = func(n int, req *protocol.Sync, reply *protocol.SyncReply) error {
+			if n > 0 && n < 5 {
+				reply.Term = 3
+			} else {
+				reply.Term = 7
+			}
+			return grants(start(fmt.Sprintf("job%d", n)))(n, req, reply)
+		}
+		l := newLink(t, r, w)
+		stop := lead(t, l)
+		time.Sleep(time.Hour)
+		_ = stop()
+		for _, started := range w.started {
+			if started == ref("job1") {
+				t.Error("acted on an answer under an older term")
+			}
+		}
+		if l.Status().Term != 7 || len(w.started) < 2 {
+			t.Errorf("term %d, %d starts", l.Status().Term, len(w.started))
+		}
+	})
+}
+
 func TestFullSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorkloads()
@@ -272,12 +300,15 @@ func TestRoomLeavesASyncListable(t *testing.T) {
 		for i := range protocol.MaxHeld - 7 {
 			w.held = append(w.held, ref(fmt.Sprintf("job%d", i)))
 		}
-		r := &relay{onSync: grants()}
+		r := &relay{onSync: func(_ int, _ *protocol.Sync, reply *protocol.SyncReply) error {
+			reply.Computes = []protocol.Compute{gpu, {Name: "cpu", Namespace: "train"}}
+			return nil
+		}}
 		l := newLink(t, r, w)
 		stop := lead(t, l)
 		time.Sleep(time.Second)
 		last := r.sent()[len(r.sent())-1]
-		if diff := cmp.Diff([]protocol.Room{{Compute: "gpu", Free: 7}}, last.Room); diff != "" {
+		if diff := cmp.Diff([]protocol.Room{{Compute: "gpu", Free: 7}, {Compute: "cpu"}}, last.Room); diff != "" {
 			t.Error(diff)
 		}
 		for i := range 20 {

@@ -144,6 +144,29 @@ func TestSameObservationIsToldOnce(t *testing.T) {
 	})
 }
 
+// The answer for an observation says nothing of the one that came meanwhile.
+func TestObservedWhileTelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkloads()
+		w.held = []protocol.Ref{ref("a")}
+		r := &relay{}
+		l := newLink(t, r, w)
+		r.onEvents = func(batch *protocol.EventBatch, _ *protocol.EventReply) error {
+			if batch.Events[0].State == protocol.Running {
+				l.Observe(event("a", protocol.Completed))
+			}
+			return nil
+		}
+		l.Observe(event("a", protocol.Running))
+		stop := lead(t, l)
+		time.Sleep(time.Second)
+		_ = stop()
+		if end := r.folded(ref("a")).End; end == nil || end.State != protocol.Completed {
+			t.Errorf("the relay has the end %+v", end)
+		}
+	})
+}
+
 func TestUnknownAttemptIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorkloads()
@@ -201,6 +224,9 @@ func TestLongReasonsFit(t *testing.T) {
 		for i := range 50 {
 			e := event(fmt.Sprintf("job%d", i), protocol.Failed)
 			e.Reason = &protocol.Reason{Code: protocol.ExitCode, Message: strings.Repeat("\x01\xff", 4096)}
+			if i%2 == 0 { // not cut, but longer once it is valid
+				e.Reason.Message = strings.Repeat("\xff", protocol.MaxReason)
+			}
 			l.Observe(e)
 		}
 		stop := lead(t, l)

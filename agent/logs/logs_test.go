@@ -97,7 +97,7 @@ func play(t *testing.T, script script) error {
 		_, stop = follow(t, client, r, iris)
 	}
 	stop()
-	k.change(func() { k.ended, k.cuts = true, nil })
+	k.change(func() { k.ended, k.cuts = true, k.cuts[:min(1, len(k.cuts))] })
 	ended := iris
 	ended.Ended = true
 	_, stop = follow(t, client, r, ended)
@@ -281,6 +281,74 @@ func TestSuccessorGoesOn(t *testing.T) {
 		time.Sleep(time.Second)
 		if r.got() != "again from the beginning\n" || len(r.gaps) > 0 {
 			t.Errorf("the relay has %q, gaps %q", r.got(), r.gaps)
+		}
+		stop()
+		stopKubelet()
+	})
+}
+
+// After a power cut the relay is at an older position, and gets again what it
+// lost.
+func TestRelayThatForgot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKubelet(), newRelay()
+		client, stopKubelet := k.client(t)
+		_, stop := follow(t, client, r, iris)
+		var want strings.Builder
+		for i := range 10 {
+			line := fmt.Sprintf("epoch %d\n", i)
+			want.WriteString(line)
+			k.write(time.Now(), line)
+			time.Sleep(time.Second)
+			if i == 3 {
+				r.mu.Lock()
+				r.at, r.text = protocol.LogPosition{}, strings.Builder{}
+				r.mu.Unlock()
+			}
+		}
+		time.Sleep(time.Minute)
+		if diff := cmp.Diff(want.String(), r.got()); diff != "" {
+			t.Error(diff)
+		}
+		stop()
+		stopKubelet()
+	})
+}
+
+// While a pod passes from the leader to its own node's agent, both follow it.
+func TestTwoAgentsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKubelet(), newRelay()
+		client, stopKubelet := k.client(t)
+		_, stop := follow(t, client, r, iris)
+		_, stopOther := follow(t, client, r, iris)
+		var want strings.Builder
+		for i := range 200 {
+			line := fmt.Sprintf("epoch %d\n", i)
+			want.WriteString(line)
+			k.write(time.Now(), line)
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		if diff := cmp.Diff(want.String(), r.got()); diff != "" {
+			t.Error(diff)
+		}
+		stop()
+		stopOther()
+		stopKubelet()
+	})
+}
+
+// A complete line does not wait for the unfinished one behind it.
+func TestUnfinishedLineHoldsUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKubelet(), newRelay()
+		k.entries = []entry{{time.Now(), "epoch 1\n"}, {time.Now(), "progress: 1%"}}
+		client, stopKubelet := k.client(t)
+		_, stop := follow(t, client, r, iris)
+		time.Sleep(time.Second)
+		if r.got() != "epoch 1\n" {
+			t.Errorf("the relay has %q", r.got())
 		}
 		stop()
 		stopKubelet()
