@@ -81,6 +81,7 @@ func TestVerify(t *testing.T) {
 		{"other claims", parts[0] + "." + encoding.EncodeToString(forged) + "." + parts[2], 0, "not signed by"},
 		{"altered", parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])), 0, "signature is wrong"},
 		{"not base64", parts[0] + ".!." + parts[2], 0, "altered"},
+		{"broken in lines", token + "\n", 0, "not one"},
 		{"huge", strings.Repeat("a", maxToken+1), 0, "too long"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
