@@ -94,7 +94,7 @@ func (f *follower) follow(ctx context.Context) {
 	})
 	defer cancel()
 
-	s := newSender(f.logs, f.log, f.pod)
+	s := newSender(f.logs, f.log, f.current())
 	if !s.locate(ctx) {
 		return
 	}
