@@ -69,8 +69,9 @@ func Open(dir string) (*Cluster, error) {
 // files, with the logs, stay in its folder.
 func (c *Cluster) Stop(ctx context.Context) error { return c.host.Undo(ctx) }
 
-// Down does what Stop does for the cluster in a folder, whether its owner is
-// alive or was killed, and removes the folder. There may be none.
+// Down does what Stop does for the cluster in a folder, and removes the folder:
+// for its owner itself, and for anybody once the owner has detached the cluster
+// or is dead. There may be none.
 func Down(ctx context.Context, dir string) error { return host.Remove(ctx, dir) }
 
 // Kubeconfig is the file with the admin's credentials.

@@ -123,11 +123,19 @@ func (h *Host) Release() error {
 	return lock.Close()
 }
 
-// Undo takes back all that the host made on this machine. The files in its
-// folder stay, for whoever looks for what went wrong.
+// Undo takes back all that the host made on this machine, unless somebody did
+// before. The files in its folder stay, for whoever looks for what went wrong.
 func (h *Host) Undo(ctx context.Context) error {
-	if err := undo(ctx, h.dir, h.journal); err != nil {
+	// The file tells, not the memory: names may be another host's by now.
+	j, err := readJournal(h.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && j.id() != h.id:
+	case err != nil:
 		return err
+	default:
+		if err := undo(ctx, h.dir, j); err != nil {
+			return err
+		}
 	}
 	h.mu.Lock()
 	for _, p := range h.processes {
@@ -140,8 +148,9 @@ func (h *Host) Undo(ctx context.Context) error {
 	return h.Release()
 }
 
-// Remove takes back what the host of the folder made, whoever made it, and
-// removes the folder. It does nothing when there is no such folder.
+// Remove takes back what the host of the folder made and removes the folder,
+// unless another living process owns it. It does nothing when there is no such
+// folder.
 func Remove(ctx context.Context, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -158,10 +167,15 @@ func Remove(ctx context.Context, dir string) error {
 		return err
 	}
 	lock, err := own(dir)
+	if busy := (*inUse)(nil); errors.As(err, &busy) && busy.owner == os.Getpid() {
+		lock, err = nil, nil // by its owner
+	}
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	if lock != nil {
+		defer lock.Close()
+	}
 	if err := undo(ctx, dir, j); err != nil {
 		return err
 	}
@@ -171,6 +185,16 @@ func Remove(ctx context.Context, dir string) error {
 	return os.Remove(dir)
 }
 
+// inUse says that a folder has an owner, who is alive.
+type inUse struct {
+	dir   string
+	owner int // process number, 0 when it is unknown
+}
+
+func (e *inUse) Error() string {
+	return fmt.Sprintf("%s is in use by process %d: end that first", e.dir, e.owner)
+}
+
 // own locks the folder; the kernel gives the lock back when its owner dies.
 func own(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
@@ -178,11 +202,11 @@ func own(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		owner := "another process"
+		busy := &inUse{dir: dir}
 		if j, err := readJournal(dir); err == nil && len(j.entries) > 0 {
-			owner = fmt.Sprintf("process %d", j.entries[0].PID)
+			busy.owner = j.entries[0].PID
 		}
-		return nil, errors.Join(fmt.Errorf("%s is in use by %s: end that first", dir, owner), f.Close())
+		return nil, errors.Join(busy, f.Close())
 	}
 	return f, nil
 }

@@ -157,7 +157,23 @@ func TestOneOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := again.Undo(t.Context()); err != nil {
+	p := startSleep(t, again, "sleeper")
+	if err := Remove(t.Context(), h.dir); err != nil { // by the owner itself
+		t.Error(err)
+	}
+	if _, err := os.Stat(h.dir); err == nil || p.Alive() {
+		t.Errorf("after Remove: the folder %v, its process alive %t", err, p.Alive())
+	}
+
+	next, err := Create(t.Context(), h.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = startSleep(t, next, "sleeper")
+	if err := again.Undo(t.Context()); err != nil || !p.Alive() {
+		t.Errorf("Undo of a removed host: %v, the next one's process alive %t", err, p.Alive())
+	}
+	if err := next.Undo(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
