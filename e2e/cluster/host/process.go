@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -190,6 +189,3 @@ func Tail(file string) string {
 	}
 	return strings.Join(lines[max(0, len(lines)-8):], "\n")
 }
-
-// dying is how long a killed process may take to be gone.
-const dying = 20 * time.Second

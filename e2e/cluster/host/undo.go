@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/vishvananda/netlink"
@@ -16,10 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience is how long the kernel may take to let go of everything.
+const patience = 40 * time.Second
+
 // undo takes back what the journal tells of, in the order in which it lets go:
 // processes hold namespaces and cgroups, namespaces hold devices.
 func undo(ctx context.Context, dir string, j *journal) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*dying)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var errs []error
 	add := func(err error) { errs = append(errs, err) }
