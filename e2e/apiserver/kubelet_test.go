@@ -65,34 +65,46 @@ func schedule(t *testing.T, namespace string, ref protocol.Ref) []corev1.Pod {
 // report patches a pod's status, as its kubelet would.
 func report(t *testing.T, pod corev1.Pod, status corev1.PodStatus) {
 	t.Helper()
-	patch, err := json.Marshal(map[string]any{"status": status})
-	if err != nil {
+	if err := patchStatus(t.Context(), pod, status); err != nil {
 		t.Fatal(err)
 	}
-	_, err = site.Client().CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+}
+
+func patchStatus(ctx context.Context, pod corev1.Pod, status corev1.PodStatus) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": status})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
+	_, err = site.Client().CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
 }
 
 // runs says that a pod's command runs.
 func runs(t *testing.T, pod corev1.Pod) {
 	t.Helper()
-	report(t, pod, corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{
-		Name: workload.MainContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
-	}}})
+	report(t, pod, started())
 }
 
 // exits says that a pod's command has ended.
 func exits(t *testing.T, pod corev1.Pod, code int32) {
 	t.Helper()
+	report(t, pod, exited(code))
+}
+
+func started() corev1.PodStatus {
+	return corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{
+		Name: workload.MainContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
+	}}}
+}
+
+func exited(code int32) corev1.PodStatus {
 	phase := corev1.PodSucceeded
 	if code != 0 {
 		phase = corev1.PodFailed
 	}
-	report(t, pod, corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{
+	return corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{
 		Name: workload.MainContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, FinishedAt: metav1.Now()}},
-	}}})
+	}}}
 }
 
 // obey waits until a pod is to stop, and stops it, as its kubelet would.
