@@ -16,6 +16,7 @@ const linger = 2 * time.Minute
 // holds it: a thousand nodes without work are not a thousand connections.
 type line struct {
 	options bus.Options
+	linger  time.Duration
 	changed chan struct{} // holders came or went
 
 	mu      sync.Mutex
@@ -25,13 +26,13 @@ type line struct {
 }
 
 func newLine(o bus.Options) *line {
-	return &line{options: o, changed: make(chan struct{}, 1), made: make(chan struct{})}
+	return &line{options: o, linger: linger, changed: make(chan struct{}, 1), made: make(chan struct{})}
 }
 
 // run opens and closes the connection as needed, until ctx is done.
 func (l *line) run(ctx context.Context) error {
 	defer l.close()
-	idle := time.NewTimer(linger)
+	idle := time.NewTimer(l.linger)
 	defer idle.Stop()
 	for {
 		select {
@@ -39,7 +40,7 @@ func (l *line) run(ctx context.Context) error {
 			return nil
 		case <-l.changed:
 			if !l.held() {
-				idle.Reset(linger)
+				idle.Reset(l.linger)
 				continue
 			}
 			idle.Stop()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 
 	"github.com/trainrelay/trainrelay/agent/cluster"
@@ -181,6 +182,20 @@ func (a *Agent) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rooms.cluster.Run(ctx) })
 	g.Go(func() error { return a.watchAll(ctx) })
-	g.Go(func() error { return a.rooms.link.Lead(ctx) })
+	g.Go(func() error {
+		a.awaitCluster(ctx)
+		return a.rooms.link.Lead(ctx)
+	})
 	return g.Wait()
 }
+
+// awaitCluster gives the cluster's caches a moment to fill, so that the first
+// sync can take work. Where they do not, that sync says why.
+func (a *Agent) awaitCluster(ctx context.Context) {
+	_ = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, cachePatience, true, func(context.Context) (bool, error) {
+		return a.rooms.cluster.Synced() == nil, nil
+	})
+}
+
+// cachePatience is how long the first sync waits for the caches.
+const cachePatience = 5 * time.Second

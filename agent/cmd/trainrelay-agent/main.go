@@ -46,13 +46,13 @@ type grammar struct {
 type run struct {
 	RelayURL     *url.URL `required:"" placeholder:"https://HOST[:PORT]" help:"The relay."`
 	Cluster      string   `required:"" placeholder:"NAME" help:"This cluster's name at the relay."`
-	NkeySeedFile string   `required:"" type:"existingfile" placeholder:"FILE" help:"The seed that 'trainrelay cluster add' gave."`
-	RelayCAFile  string   `name:"relay-ca-file" type:"existingfile" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's."`
+	NkeySeedFile string   `required:"" placeholder:"FILE" help:"The seed that 'trainrelay cluster add' gave."`
+	RelayCAFile  string   `name:"relay-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's."`
 
 	HTTPSProxy  string `name:"https-proxy" placeholder:"URL" help:"The proxy to the relay. One with a password belongs into HTTPS_PROXY, which nobody sees in a list of processes."`
 	HTTPProxy   string `name:"http-proxy" placeholder:"URL" help:"The proxy, where no --https-proxy is given."`
 	NoProxy     string `name:"no-proxy" placeholder:"LIST" help:"Hosts, .suffixes and CIDR ranges that are reached directly."`
-	ProxyCAFile string `name:"proxy-ca-file" type:"existingfile" placeholder:"FILE" help:"Certificates (PEM) to trust for an https proxy."`
+	ProxyCAFile string `name:"proxy-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for an https proxy."`
 
 	Namespaces   []string `required:"" placeholder:"NAME,..." help:"Namespaces where jobs may run."`
 	NodeName     string   `required:"" placeholder:"NAME" help:"The node of this pod."`
@@ -75,9 +75,17 @@ type run struct {
 
 func main() {
 	var g grammar
-	command := kong.Parse(&g, kong.Name(name), kong.Description("The agent of a Kubernetes cluster that trains for a relay."),
-		kong.Vars{"version": version.String()}, kong.ShortUsageOnError())
-	command.FatalIfErrorf(g.Run.run())
+	parser := kong.Must(&g, options()...)
+	_, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	parser.FatalIfErrorf(g.Run.run())
+}
+
+func options() []kong.Option {
+	return []kong.Option{
+		kong.Name(name), kong.Description("The agent of a Kubernetes cluster that trains for a relay."),
+		kong.Vars{"version": version.String()}, kong.ShortUsageOnError(),
+	}
 }
 
 func (r *run) run() error {

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// TestManifestArguments: what the plain manifests start is a command line of
+// this program.
+func TestManifestArguments(t *testing.T) {
+	manifests, err := os.ReadFile("../../../deploy/manifests/agent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for document := range strings.SplitSeq(string(manifests), "\n---\n") {
+		if !strings.Contains(document, "kind: DaemonSet") {
+			continue
+		}
+		var set appsv1.DaemonSet
+		if err := yaml.Unmarshal([]byte(document), &set); err != nil {
+			t.Fatal(err)
+		}
+		var g grammar
+		if _, err := kong.Must(&g, options()...).Parse(set.Spec.Template.Spec.Containers[0].Args); err != nil {
+			t.Fatal(err)
+		}
+		if g.Run.Cluster == "" || len(g.Run.Namespaces) == 0 || g.Run.RelayURL == nil {
+			t.Errorf("parsed as %+v", g.Run)
+		}
+		return
+	}
+	t.Fatal("the manifests have no DaemonSet")
+}
+
+// TestOptions: flags win over the environment, and files are read.
+func TestOptions(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	kubeconfig := file("kubeconfig", `{"apiVersion":"v1","kind":"Config","current-context":"c",
+		"clusters":[{"name":"c","cluster":{"server":"https://api.example:6443"}}],"contexts":[{"name":"c","context":{"cluster":"c"}}]}`)
+	var g grammar
+	args := []string{"run", "--relay-url=https://relay.example", "--cluster=onprem", "--nkey-seed-file=" + file("seed", "SEED"),
+		"--relay-ca-file=" + file("ca", "PEM"), "--namespaces=a,b", "--node-name=n", "--pod-name=p", "--gateway-url=http://g", "--launch-image=i",
+		"--no-proxy=flag.example", "--kubeconfig=" + kubeconfig}
+	if _, err := kong.Must(&g, options()...).Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	o, err := g.Run.options(func(name string) string {
+		return map[string]string{"HTTPS_PROXY": "http://env", "NO_PROXY": "env"}[name]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{o.Dial.HTTPSProxy, o.Dial.NoProxy, string(o.Seed), string(o.Dial.RootCAs), o.Kube.Host, o.PodNamespace, strings.Join(o.Namespaces, " ")}
+	want := []string{"http://env", "flag.example", "SEED", "PEM", "https://api.example:6443", "azureml", "a b"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	g.Run.RelayCAFile = filepath.Join(dir, "missing")
+	if _, err := g.Run.options(os.Getenv); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("a missing file: %v", err)
+	}
+}
