@@ -15,12 +15,12 @@ func TestBadInput(t *testing.T) {
 	t.Run("job file", func(t *testing.T) {
 		name := unique("bad")
 		file := filepath.Join(t.TempDir(), "job.yml")
-		text := "name: " + name + "\ncomand: python train.py\nenvironment: {image: x}\ncompute: " + site.Compute +
+		text := "name: " + name + "\ncomand: python train.py\nenvironment: {image: x}\ncompute: " + site(t).Compute +
 			"\nresources:\n  instance_count: many\n  instance_type: gpu\n"
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		out := site.CLI(t.Context(), "job", "create", "-f", file)
+		out := site(t).CLI(t.Context(), "job", "create", "-f", file)
 		if out.Code != exitUsage {
 			t.Errorf("exit code %d, want %d", out.Code, exitUsage)
 		}
@@ -33,33 +33,33 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("the error lacks %q:\n%s", want, out.Stderr)
 			}
 		}
-		if shown := site.CLI(t.Context(), "job", "show", "-n", name); shown.Code != exitNotFound {
+		if shown := site(t).CLI(t.Context(), "job", "show", "-n", name); shown.Code != exitNotFound {
 			t.Errorf("something was queued: exit code %d, %s", shown.Code, shown.Stdout)
 		}
 	})
 	t.Run("compute", func(t *testing.T) {
-		out := site.CLI(t.Context(), "job", "create", "-f", jobFile(t, "command: 'true'\ncompute: nowhere"))
+		out := site(t).CLI(t.Context(), "job", "create", "-f", jobFile(t, "command: 'true'\ncompute: nowhere"))
 		if out.Code == 0 || !strings.Contains(out.Stderr, "nowhere") {
 			t.Errorf("exit code %d: %s", out.Code, out.Stderr)
 		}
 	})
 	t.Run("image", func(t *testing.T) {
 		name := unique("bad-image")
-		out := site.CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f", jobFile(t, "command: 'true'\nenvironment: {image: 'UPPER CASE'}"))
+		out := site(t).CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f", jobFile(t, "command: 'true'\nenvironment: {image: 'UPPER CASE'}"))
 		if out.Code == 0 {
 			t.Errorf("an image that is no image was taken: %s", out.Stdout)
 		}
 	})
 	t.Run("message", func(t *testing.T) {
-		before := site.Metric(t, "trainrelay_dead_letters_total")
-		reply := site.AgentRequest(t, protocol.VerbEvent, []byte(`{"v":1,"kind":"event","body":{"events":[{"job":"../../etc"}]}}`))
+		before := site(t).Metric(t, "trainrelay_dead_letters_total")
+		reply := site(t).AgentRequest(t, protocol.VerbEvent, []byte(`{"v":1,"kind":"event","body":{"events":[{"job":"../../etc"}]}}`))
 		if err := protocol.Decode(reply, new(protocol.EventReply)); err == nil || !strings.Contains(err.Error(), "is not a job's name") {
 			t.Errorf("answered with %v", err)
 		}
-		if after := site.Metric(t, "trainrelay_dead_letters_total"); after != before+1 {
+		if after := site(t).Metric(t, "trainrelay_dead_letters_total"); after != before+1 {
 			t.Errorf("%v dead letters, want %v", after, before+1)
 		}
-		if out := site.CLI(t.Context(), "job", "list", "-o", "json"); out.Code != 0 {
+		if out := site(t).CLI(t.Context(), "job", "list", "-o", "json"); out.Code != 0 {
 			t.Errorf("the relay is worse for it: %s", out.Stderr)
 		}
 	})

@@ -26,10 +26,10 @@ func TestCancel(t *testing.T) {
 	if pods := kubernetesPods(t, name); len(pods) != 0 {
 		t.Errorf("%d pods are left", len(pods))
 	}
-	if out := site.CLI(t.Context(), "job", "stream", "-n", name); out.Code != exitCanceled {
+	if out := site(t).CLI(t.Context(), "job", "stream", "-n", name); out.Code != exitCanceled {
 		t.Errorf("a stream of the canceled job ends with code %d, want %d\n%s", out.Code, exitCanceled, out.Stderr)
 	}
-	if again := site.CLI(t.Context(), "job", "cancel", "-n", name); again.Code != 0 {
+	if again := site(t).CLI(t.Context(), "job", "cancel", "-n", name); again.Code != 0 {
 		t.Errorf("cancelling once more fails with code %d: %s", again.Code, again.Stderr)
 	}
 }
@@ -37,7 +37,7 @@ func TestCancel(t *testing.T) {
 // TestCancelQueued: before the claim a cancel is final at once, and the job
 // never reaches the cluster.
 func TestCancelQueued(t *testing.T) {
-	resume := site.PauseAgents(t) // nobody claims
+	resume := site(t).PauseAgents(t) // nobody claims
 	name := unique("queued")
 	submit(t, name, "command: 'true'")
 	cancel(t, name)
@@ -48,7 +48,7 @@ func TestCancelQueued(t *testing.T) {
 	// A job submitted later runs: the agent has synced since, and the canceled
 	// one did not come with it.
 	later := unique("later")
-	out := site.CLI(t.Context(), "job", "create", "-f", jobFile(t, "command: 'true'"), "--name", later, "--stream")
+	out := site(t).CLI(t.Context(), "job", "create", "-f", jobFile(t, "command: 'true'"), "--name", later, "--stream")
 	if out.Code != 0 {
 		t.Fatalf("exit code %d: %s", out.Code, out.Stderr)
 	}
@@ -59,7 +59,7 @@ func TestCancelQueued(t *testing.T) {
 
 // TestNotResponding is part of what a user sees while the cluster is away.
 func TestClusterShow(t *testing.T) {
-	out := site.CLI(t.Context(), "cluster", "show", "-n", site.ClusterName, "--query", "connectivity_status", "-o", "tsv")
+	out := site(t).CLI(t.Context(), "cluster", "show", "-n", site(t).ClusterName, "--query", "connectivity_status", "-o", "tsv")
 	if got := strings.TrimSpace(out.Stdout); got != v1.Connected {
 		t.Errorf("connectivity %q, want %q (%s)", got, v1.Connected, out.Stderr)
 	}

@@ -11,7 +11,7 @@ import (
 // TestDocuments runs every command that the users' documents show in a block
 // marked sh, each document in one shell from top to bottom.
 func TestDocuments(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(site.Repo, "docs", "*.md"))
+	files, err := filepath.Glob(filepath.Join(site(t).Repo, "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,8 +28,8 @@ func TestDocuments(t *testing.T) {
 		ran++
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", script)
-			cmd.Dir = site.Repo
-			cmd.Env = append(os.Environ(), site.Env()...)
+			cmd.Dir = site(t).Repo
+			cmd.Env = append(os.Environ(), append(site(t).Env(), "PATH="+site(t).Path())...)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}

@@ -36,7 +36,7 @@ func unique(prefix string) string {
 // jobFile writes a job file; what the text does not set comes from the lab.
 func jobFile(t *testing.T, text string) string {
 	t.Helper()
-	for key, value := range map[string]string{"environment": site.Image, "compute": site.Compute} {
+	for key, value := range map[string]string{"environment": site(t).Image, "compute": site(t).Compute} {
 		if !strings.HasPrefix(text, key+":") && !strings.Contains(text, "\n"+key+":") {
 			text += fmt.Sprintf("\n%s: %s", key, value)
 		}
@@ -51,21 +51,21 @@ func jobFile(t *testing.T, text string) string {
 // submit creates a job and returns at once.
 func submit(t *testing.T, name, text string) {
 	t.Helper()
-	if out := site.CLI(t.Context(), "job", "create", "-f", jobFile(t, text), "--name", name); out.Code != 0 {
+	if out := site(t).CLI(t.Context(), "job", "create", "-f", jobFile(t, text), "--name", name); out.Code != 0 {
 		t.Fatalf("job create: exit code %d: %s", out.Code, out.Stderr)
 	}
 }
 
 func cancel(t *testing.T, name string) {
 	t.Helper()
-	if out := site.CLI(t.Context(), "job", "cancel", "-n", name); out.Code != 0 {
+	if out := site(t).CLI(t.Context(), "job", "cancel", "-n", name); out.Code != 0 {
 		t.Fatalf("job cancel: exit code %d: %s", out.Code, out.Stderr)
 	}
 }
 
 func showJob(t *testing.T, name string) v1.Job {
 	t.Helper()
-	out := site.CLI(t.Context(), "job", "show", "-n", name, "-o", "json")
+	out := site(t).CLI(t.Context(), "job", "show", "-n", name, "-o", "json")
 	var job v1.Job
 	if err := json.Unmarshal([]byte(out.Stdout), &job); out.Code != 0 || err != nil {
 		t.Fatalf("job show %s: exit code %d, %v: %s", name, out.Code, err, out.Stderr)
@@ -95,7 +95,7 @@ func waitFor(t *testing.T, name string, wanted func(v1.Job) bool) v1.Job {
 // kubernetesJobs lists the Jobs of a job, of all attempts and namespaces.
 func kubernetesJobs(t *testing.T, name string) []batchv1.Job {
 	t.Helper()
-	list, err := site.Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{})
+	list, err := site(t).Client.BatchV1().Jobs("").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func kubernetesJobs(t *testing.T, name string) []batchv1.Job {
 // kubernetesPods lists the pods of a job.
 func kubernetesPods(t *testing.T, name string) []corev1.Pod {
 	t.Helper()
-	list, err := site.Client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+	list, err := site(t).Client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func waitForSync(t *testing.T) {
 	t.Helper()
 	now := time.Now()
 	for deadline := now.Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		out := site.CLI(t.Context(), "cluster", "show", "-n", site.ClusterName, "-o", "json")
+		out := site(t).CLI(t.Context(), "cluster", "show", "-n", site(t).ClusterName, "-o", "json")
 		var cluster v1.Cluster
 		if err := json.Unmarshal([]byte(out.Stdout), &cluster); out.Code != 0 || err != nil {
 			t.Fatalf("cluster show: exit code %d, %v: %s", out.Code, err, out.Stderr)

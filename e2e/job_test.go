@@ -17,7 +17,7 @@ import (
 // trains as a Kubernetes Job, its output comes back while it runs.
 func TestMainJob(t *testing.T) {
 	name := unique("iris")
-	out := site.CLI(t.Context(), "job", "create", "-f", filepath.Join(site.Repo, "examples", "iris", "job.yml"), "--name", name, "--stream")
+	out := site(t).CLI(t.Context(), "job", "create", "-f", filepath.Join(site(t).Repo, "examples", "iris", "job.yml"), "--name", name, "--stream")
 	if out.Code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", out.Code, out.Stdout, out.Stderr)
 	}
@@ -42,15 +42,15 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("inputs (-want +got):\n%s", diff)
 	}
 	jobs := kubernetesJobs(t, name)
-	if len(jobs) != 1 || jobs[0].Namespace != site.Namespace {
-		t.Errorf("%d Kubernetes Jobs, want one in %s", len(jobs), site.Namespace)
+	if len(jobs) != 1 || jobs[0].Namespace != site(t).Namespace {
+		t.Errorf("%d Kubernetes Jobs, want one in %s", len(jobs), site(t).Namespace)
 	}
 }
 
 // TestRunIDFromQuery: the idiom of az ml scripts.
 func TestRunIDFromQuery(t *testing.T) {
 	file := jobFile(t, "command: echo hello from $AZUREML_RUN_ID")
-	out := site.CLI(t.Context(), "job", "create", "-f", file, "--query", "name", "-o", "tsv")
+	out := site(t).CLI(t.Context(), "job", "create", "-f", file, "--query", "name", "-o", "tsv")
 	if out.Code != 0 {
 		t.Fatalf("exit code %d: %s", out.Code, out.Stderr)
 	}
@@ -58,7 +58,7 @@ func TestRunIDFromQuery(t *testing.T) {
 	if protocol.CheckName(name) != nil {
 		t.Fatalf("stdout holds more than the name: %q", out.Stdout)
 	}
-	streamed := site.CLI(t.Context(), "job", "stream", "-n", name)
+	streamed := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 	if want := "hello from " + name + "\n"; streamed.Code != 0 || !strings.Contains(streamed.Stdout, want) {
 		t.Errorf("exit code %d, output lacks %q:\n%s\n%s", streamed.Code, want, streamed.Stdout, streamed.Stderr)
 	}
@@ -80,7 +80,7 @@ func TestFailuresSayWhy(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			name := unique("fails")
-			out := site.CLI(t.Context(), "job", "create", "-f", jobFile(t, tc.job), "--name", name, "--stream")
+			out := site(t).CLI(t.Context(), "job", "create", "-f", jobFile(t, tc.job), "--name", name, "--stream")
 			if out.Code != exitFailed {
 				t.Errorf("exit code %d, want %d\n%s", out.Code, exitFailed, out.Stderr)
 			}
@@ -109,7 +109,7 @@ func TestWaitingSaysWhy(t *testing.T) {
 // by name.
 func TestSeveralInstances(t *testing.T) {
 	name := unique("ranks")
-	out := site.CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f",
+	out := site(t).CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f",
 		jobFile(t, "command: echo rank $AZUREML_CR_NODE_RANK reporting\nresources: {instance_count: 2}"))
 	if out.Code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", out.Code, out.Stdout, out.Stderr)

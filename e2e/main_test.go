@@ -8,9 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
+	"sync"
 	"testing"
 
 	"github.com/trainrelay/trainrelay/e2e/lab"
@@ -18,37 +17,41 @@ import (
 
 var keep = flag.Bool("keep", false, "leave the lab standing after the tests, to look at it")
 
-// site is the lab of this run.
-var site *lab.Lab
+// standing is the lab of this run, made by the first test that asks for it.
+var standing = sync.OnceValues(func() (*lab.Lab, error) {
+	options, err := options()
+	if err != nil {
+		return nil, err
+	}
+	return lab.Up(context.Background(), options)
+})
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
+// site returns the lab.
+func site(t testing.TB) *lab.Lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "e2e: needs root, for network namespaces and containers")
-		return 1
+		t.Skip("needs root, for network namespaces and containers")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	l, err := standing()
+	if err != nil {
+		t.Fatalf("the lab does not stand: %v", err)
+	}
+	return l
+}
+
+func options() (lab.Options, error) {
 	repo, err := filepath.Abs("..")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	options := lab.Options{Repo: repo, Dir: filepath.Join(repo, ".lab", "e2e"), Log: os.Stderr}
-	site, err = lab.Up(ctx, options)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: the lab does not start:", err)
-		return 1
-	}
+	return lab.Options{Repo: repo, Dir: filepath.Join(repo, ".lab", "e2e"), Log: os.Stderr}, err
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
 	code := m.Run()
-	if *keep {
-		return code
+	if options, err := options(); err == nil && !*keep {
+		if err := lab.Down(context.Background(), options); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: the lab leaves something behind:", err)
+			code = 1
+		}
 	}
-	if err := lab.Down(context.WithoutCancel(ctx), options); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: the lab leaves something behind:", err)
-		return 1
-	}
-	return code
+	os.Exit(code)
 }

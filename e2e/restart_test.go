@@ -46,9 +46,9 @@ func TestAgentRestart(t *testing.T) {
 	waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Running })
 	before := kubernetesJobs(t, name)
 	time.Sleep(2 * time.Second) // some lines are out
-	site.KillAgents(t)
+	site(t).KillAgents(t)
 
-	out := site.CLI(t.Context(), "job", "stream", "-n", name)
+	out := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 	if out.Code != 0 {
 		t.Fatalf("exit code %d: %s", out.Code, out.Stderr)
 	}
@@ -71,13 +71,13 @@ func TestRelayRestart(t *testing.T) {
 	waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Running })
 	time.Sleep(2 * time.Second)
 
-	site.KillRelay(t)
-	if out := site.CLI(t.Context(), "job", "show", "-n", name); out.Code != exitNoRelay || !strings.Contains(out.Stderr, "cannot reach the relay") {
+	site(t).KillRelay(t)
+	if out := site(t).CLI(t.Context(), "job", "show", "-n", name); out.Code != exitNoRelay || !strings.Contains(out.Stderr, "cannot reach the relay") {
 		t.Errorf("without a relay: exit code %d, want %d: %s", out.Code, exitNoRelay, out.Stderr)
 	}
-	site.StartRelay(t)
+	site(t).StartRelay(t)
 
-	out := site.CLI(t.Context(), "job", "stream", "-n", name)
+	out := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 	if out.Code != 0 {
 		t.Fatalf("exit code %d: %s", out.Code, out.Stderr)
 	}

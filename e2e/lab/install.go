@@ -134,3 +134,8 @@ func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) (string
 func (l *Lab) Env() []string {
 	return []string{"TRAINRELAY_CONFIG=" + l.ClientConfig(), "KUBECONFIG=" + l.cluster.Kubeconfig()}
 }
+
+// Path is the PATH on which trainrelay and kubectl are found.
+func (l *Lab) Path() string {
+	return strings.Join([]string{l.path("bin"), l.opts.bin(""), os.Getenv("PATH")}, string(os.PathListSeparator))
+}

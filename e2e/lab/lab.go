@@ -120,10 +120,11 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 
 // Down takes away all that the lab of the folder made, whoever made it.
 func Down(ctx context.Context, opts Options) error {
-	return errors.Join(
-		cluster.Down(ctx, filepath.Join(opts.Dir, "cluster")),
-		os.RemoveAll(opts.Dir),
-	)
+	// Its journal says what is left: it stays where something could not be taken away.
+	if err := cluster.Down(ctx, filepath.Join(opts.Dir, "cluster")); err != nil {
+		return err
+	}
+	return os.RemoveAll(opts.Dir)
 }
 
 func (l *Lab) path(elem ...string) string {
