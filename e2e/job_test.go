@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -61,6 +62,33 @@ func TestRunIDFromQuery(t *testing.T) {
 	streamed := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 	if want := "hello from " + name + "\n"; streamed.Code != 0 || !strings.Contains(streamed.Stdout, want) {
 		t.Errorf("exit code %d, output lacks %q:\n%s\n%s", streamed.Code, want, streamed.Stdout, streamed.Stderr)
+	}
+}
+
+// TestCode: the pod has the folder's files as they were packed, without what
+// is ignored, and may write beside them.
+func TestCode(t *testing.T) {
+	file := jobFile(t, "code: ./src\ncommand: ls -1 && ./tool.sh && echo more >> data/table.csv && touch new data/new && wc -l < data/table.csv")
+	for name, content := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{
+		"src/.amlignore":     {"*.tmp\n", 0o644},
+		"src/scratch.tmp":    {"not sent", 0o644},
+		"src/tool.sh":        {"#!/bin/sh\necho the tool runs\n", 0o755},
+		"src/data/table.csv": {"a,b\n1,2\n", 0o600},
+	} {
+		path := filepath.Join(filepath.Dir(file), name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content.text), content.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := site(t).CLI(t.Context(), "job", "create", "-f", file, "--stream")
+	if out.Code != 0 || !strings.Contains(out.Stdout, "data\ntool.sh\nthe tool runs\n3\n") {
+		t.Errorf("exit code %d\n%s\n%s", out.Code, out.Stdout, out.Stderr)
 	}
 }
 

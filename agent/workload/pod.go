@@ -75,7 +75,11 @@ func Secret(job *batchv1.Job, token string) *corev1.Secret {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: job.Name, Namespace: job.Namespace, Labels: job.Labels,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+			// Without BlockOwnerDeletion, which some clusters let only those
+			// set who may change the Job's finalizers.
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job", Name: job.Name, UID: job.UID,
+			}},
 		},
 		Immutable: ptr.To(true),
 		Type:      corev1.SecretTypeOpaque,

@@ -22,6 +22,9 @@ import (
 )
 
 func main() {
+	// The command runs as another user, without the right to pass over the
+	// modes of files, and may write into its code; the folder is its pod's own.
+	syscall.Umask(0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stderr))
