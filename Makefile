@@ -30,7 +30,7 @@ PACKAGES ?= ./...
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help build cluster-build images generate verify fmt lint lint-vet lint-static unit integration \
+.PHONY: help build cluster-build python-image images generate verify fmt lint lint-vet lint-static unit integration \
 	test e2e demo demo-env demo-down bench fuzz clean
 
 help: ## Show this help
@@ -45,8 +45,10 @@ cluster-build: ## Build Kubernetes, containerd and CoreDNS for the lab into bin/
 	go -C e2e build -ldflags '$(KUBERNETES_LDFLAGS)' -o ../bin/cluster/ ./cmd/k8s ./cmd/coredns ./cmd/nodeinit ./cmd/pause \
 		github.com/containerd/containerd/v2/cmd/containerd \
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
-		github.com/containerd/containerd/v2/cmd/ctr \
-		sigs.k8s.io/kwok/cmd/kwok
+		github.com/containerd/containerd/v2/cmd/ctr
+
+python-image: ## Make the image of examples/iris from Debian's packages, once
+	@$(LAB) image
 
 images: ## Assemble the agent's image into dist/images/: make images ARCH=arm64
 	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o dist/$(ARCH)/ ./agent/cmd/trainrelay-agent ./agent/cmd/trainrelay-launch
@@ -86,16 +88,17 @@ integration: cluster-build ## Run the tests against a real API server, and the c
 
 test: build ## Run what every change has to pass: linters, unit, integration, the main job
 	@echo "==> 1/2 linters, unit and integration tests, side by side"
-	$(MAKE_QUIETLY) --jobs=2 lint unit integration
+	$(MAKE_QUIETLY) --jobs=3 python-image integration unit lint
 	@echo "==> 2/2 the main job, end to end on a real cluster"
 	$(MAKE_QUIETLY) e2e RUN='^TestMainJob' PACKAGES=.
 	@echo "==> all tests have passed"
 
 # One package after another: each makes a cluster with the same addresses.
-e2e: build cluster-build ## Run end-to-end tests on real clusters: make e2e RUN=TestCancel
+e2e: build cluster-build python-image ## Run end-to-end tests on real clusters: make e2e RUN=TestCancel
 	go -C e2e test -count=1 -p=1 -v -timeout 60m -run '$(RUN)' -skip '$(SKIP)' $(PACKAGES)
 
-demo: build cluster-build ## Watch a training run on a real cluster behind a real proxy
+demo: build ## Watch a training run on a real cluster behind a real proxy
+	$(MAKE_QUIETLY) --jobs=2 python-image cluster-build
 	@$(LAB) demo
 
 demo-env: ## Print the settings that point trainrelay and kubectl at the demo

@@ -21,10 +21,11 @@ type commands struct {
 	Repo string `help:"The checkout of trainrelay." default:".." type:"existingdir"`
 	Dir  string `help:"The lab's folder." default:"../.lab/demo" type:"path"`
 
-	Demo struct{} `cmd:"" help:"Make the lab, unless it stands, and train examples/iris in it."`
-	Up   struct{} `cmd:"" help:"Make the lab."`
-	Env  struct{} `cmd:"" help:"Print the variables that point trainrelay and kubectl at the lab."`
-	Down struct{} `cmd:"" help:"Take the lab away."`
+	Image struct{} `cmd:"" help:"Make the image of examples/iris, unless it is there."`
+	Demo  struct{} `cmd:"" help:"Make the lab, unless it stands, and train examples/iris in it."`
+	Up    struct{} `cmd:"" help:"Make the lab."`
+	Env   struct{} `cmd:"" help:"Print the variables that point trainrelay and kubectl at the lab."`
+	Down  struct{} `cmd:"" help:"Take the lab away."`
 }
 
 func main() {
@@ -36,6 +37,8 @@ func main() {
 	command.FatalIfErrorf(err)
 	options := lab.Options{Repo: repo, Dir: c.Dir, Detach: true, Log: os.Stderr}
 	switch command.Command() {
+	case "image":
+		err = lab.PythonImage(ctx, options)
 	case "demo":
 		err = demo(ctx, options)
 	case "up":
