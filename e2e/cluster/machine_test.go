@@ -44,11 +44,17 @@ func machineState(t *testing.T) machine {
 	} {
 		m.Folders = append(m.Folders, folder(t, path)...)
 	}
-	walk(t, "/sys/fs/cgroup", func(path string, d fs.DirEntry) {
-		if d.IsDir() {
-			m.Cgroups = append(m.Cgroups, path)
+	// Those of the machine's other services come and go further down.
+	for _, root := range folder(t, "/sys/fs/cgroup") {
+		if entries, err := os.ReadDir(root); err == nil { // not a file of the root cgroup
+			m.Cgroups = append(m.Cgroups, root)
+			for _, entry := range entries {
+				if entry.IsDir() {
+					m.Cgroups = append(m.Cgroups, filepath.Join(root, entry.Name()))
+				}
+			}
 		}
-	})
+	}
 	for _, part := range []string{"kernel", "vm", "net"} {
 		walk(t, filepath.Join("/proc/sys", part), func(path string, d fs.DirEntry) {
 			name := strings.TrimPrefix(path, "/proc/sys/")

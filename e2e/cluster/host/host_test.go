@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // create makes a host whose changes are taken back with the test.
@@ -178,6 +180,22 @@ func TestOneOwner(t *testing.T) {
 	}
 }
 
+// The thread that enters a namespace is never the main one, which could not
+// leave it again.
+func TestMainThreadStays(t *testing.T) {
+	var busy sync.WaitGroup
+	for range 200 { // enough to find every thread idle once
+		busy.Add(1)
+		onThread(func() {
+			defer busy.Done()
+			if unix.Gettid() == os.Getpid() {
+				t.Error("a function of onThread runs on the main thread")
+			}
+		})
+	}
+	busy.Wait()
+}
+
 // What is in a namespace with legs on two bridges is reached from both.
 func TestNetwork(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -198,8 +216,7 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 	listening := make(chan net.Listener, 1)
-	go func() {
-		runtime.LockOSThread()
+	onThread(func() {
 		if err := (Space{Net: "tr-test"}).enter(); err != nil {
 			t.Error(err)
 		}
@@ -208,7 +225,7 @@ func TestNetwork(t *testing.T) {
 			t.Error(err)
 		}
 		listening <- l
-	}()
+	})
 	l := <-listening
 	if l == nil {
 		t.FailNow()

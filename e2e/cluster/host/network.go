@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -65,14 +64,13 @@ func (h *Host) AddNamespace(name string) error {
 		return err
 	}
 	made := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: this thread ends in the new namespace
+	onThread(func() {
 		ns, err := netns.NewNamed(name)
 		if err == nil {
 			err = ns.Close()
 		}
 		made <- err
-	}()
+	})
 	if err := <-made; err != nil {
 		return fmt.Errorf("make network namespace %s: %w", name, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -20,8 +21,8 @@ type Space struct {
 	PID int    // process whose mount and PID namespaces it shares
 }
 
-// enter moves the calling thread, which must be locked to its goroutine and
-// must end with it, since it cannot be used for anything else afterwards.
+// enter moves the calling thread, one of onThread's: it cannot be used for
+// anything else afterwards.
 func (s Space) enter() error {
 	if s.Net != "" {
 		ns, err := netns.GetFromName(s.Net)
@@ -52,13 +53,33 @@ func (s Space) enter() error {
 	return nil
 }
 
+// onThread runs a function on a thread of its own, which ends with it. The main
+// thread cannot end: it would keep the namespaces it has entered, and /proc/self
+// of this process would tell of them. So another is found for the function.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			f() // the lock is never undone: the thread ends with this goroutine
+			return
+		}
+		locked := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(locked)
+			f()
+		}()
+		<-locked
+		runtime.UnlockOSThread()
+	}()
+}
+
 // Exec runs a command to its end in a space and returns what it wrote to its
 // standard output. The error carries what it wrote to standard error.
 func Exec(ctx context.Context, in Space, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
+	onThread(func() {
 		if err := in.enter(); err != nil {
 			done <- err
 			return
@@ -66,7 +87,7 @@ func Exec(ctx context.Context, in Space, args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		done <- cmd.Run()
-	}()
+	})
 	err := <-done
 	if err == nil {
 		return stdout.Bytes(), nil

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 )
 
@@ -75,7 +74,7 @@ func (h *Host) Start(ctx context.Context, c Command) (*Process, error) {
 	}
 	p := &Process{name: c.Name, done: make(chan struct{})}
 	spawned, recorded := make(chan error, 1), make(chan struct{})
-	go p.run(cmd, c.In, spawned, recorded)
+	onThread(func() { p.run(cmd, c.In, spawned, recorded) })
 	err = <-spawned
 	notify.Close()
 	if err != nil {
@@ -94,11 +93,10 @@ func (h *Host) Start(ctx context.Context, c Command) (*Process, error) {
 	return p, nil
 }
 
-// run starts the process, lets it be recorded, and waits for its end. The kernel
-// sends the death signal when the thread that forked dies: it stays to the end.
+// run starts the process, lets it be recorded, and waits for its end. It has a
+// thread of its own to the end: when that dies, the kernel sends the death signal.
 func (p *Process) run(cmd *exec.Cmd, in Space, spawned chan<- error, recorded <-chan struct{}) {
 	defer close(p.done)
-	runtime.LockOSThread() // for good: the thread ends with this goroutine
 	err := in.enter()
 	if err == nil {
 		err = cmd.Start()
