@@ -20,7 +20,7 @@ const (
 	requestTimeout = protocol.StartDeadline / 2
 	// syncGap is the least time between two syncs that were asked for: a burst
 	// of changes makes the first sync at once and one more for the rest.
-	syncGap = 75 * time.Millisecond
+	syncGap = 25 * time.Millisecond
 	// unsyncedInterval is the time to the next sync while the cluster is out
 	// of step with its API server.
 	unsyncedInterval = 5 * time.Second
