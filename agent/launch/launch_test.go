@@ -179,7 +179,7 @@ func TestGivesUp(t *testing.T) {
 	}{
 		{"wrong token", answering(403, "the token is not that of attempt iris/1"), digest, nil, "the token is not that of attempt"},
 		{"no code", answering(404, "job iris has no code"), digest, nil, "job iris has no code"},
-		{"redirect", http.RedirectHandler("http://elsewhere.example/", 302).ServeHTTP, digest, nil, "302"},
+		{"redirect", http.RedirectHandler("http://elsewhere.example/", http.StatusFound).ServeHTTP, digest, nil, "302"},
 		{"another digest", serving(data), "sha256:" + strings.Repeat("0", 64), nil, "digest"},
 		{"hostile archive", serving(evil), evilDigest, nil, "does not stay inside"},
 		{"no archive", serving([]byte(strings.Repeat("<html>", 1000))), digest, nil, "archive"},

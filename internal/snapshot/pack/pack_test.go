@@ -145,7 +145,9 @@ func TestOpenRefuses(t *testing.T) {
 		}},
 		{"absolute symlink", `symlink "abs" → "/etc/hosts"`, func(dir string) error { return os.Symlink("/etc/hosts", filepath.Join(dir, "abs")) }},
 		{"fifo", `"pipe" is neither file`, func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644) }},
-		{"too many", "more than 3 files", func(dir string) error { return os.CopyFS(dir, os.DirFS(folder(t, map[string]string{"a/b": "", "c": "", "d": ""}))) }},
+		{"too many", "more than 3 files", func(dir string) error {
+			return os.CopyFS(dir, os.DirFS(folder(t, map[string]string{"a/b": "", "c": "", "d": ""})))
+		}},
 		{"too large", `more than 100 bytes (at "big")`, func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "big"), make([]byte, 101), 0o644)
 		}},
