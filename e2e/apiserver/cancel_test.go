@@ -112,8 +112,10 @@ func TestLeftover(t *testing.T) {
 	next := unstarted("leftover")
 	next.Attempt = 2
 	r.awaitAny(r.grant(next, namespace))
-	if ends := r.ends(ref); len(ends) != 0 {
-		t.Errorf("an end was told: %s", r.story())
+	for _, e := range r.observed(ref) {
+		if e.State == protocol.Finalizing || e.State.Terminal() {
+			t.Errorf("it was told: %s", r.story())
+		}
 	}
 	if jobOf(t, namespace, ref) != nil {
 		t.Error("the Job is still there")

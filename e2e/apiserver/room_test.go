@@ -150,11 +150,16 @@ func (r *room) awaitEnd(ref protocol.Ref) protocol.Event {
 	return r.ends(ref)[0]
 }
 
-// ends are the ends observed of an attempt.
-func (r *room) ends(ref protocol.Ref) []protocol.Event {
+// observed is all that was observed of an attempt.
+func (r *room) observed(ref protocol.Ref) []protocol.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(r.events), func(e protocol.Event) bool { return e.Ref != ref || !e.State.Terminal() })
+	return slices.DeleteFunc(slices.Clone(r.events), func(e protocol.Event) bool { return e.Ref != ref })
+}
+
+// ends are the ends observed of an attempt.
+func (r *room) ends(ref protocol.Ref) []protocol.Event {
+	return slices.DeleteFunc(r.observed(ref), func(e protocol.Event) bool { return !e.State.Terminal() })
 }
 
 // oneEnd checks that exactly one end was observed of an attempt.
