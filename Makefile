@@ -60,9 +60,9 @@ generate: ## Write anew what is generated, such as deploy/manifests
 	go -C e2e generate ./...
 
 verify: ## Fail when what is generated is not in step with its source
-	@before="$$(git diff | sha256sum)" && $(MAKE_QUIETLY) generate && \
-	{ test "$$before" = "$$(git diff | sha256sum)" || \
-	{ echo "make generate has changed files: see git diff, and commit them"; exit 1; }; }
+	@now() { git status --porcelain && git diff; }; before="$$(now)" && $(MAKE_QUIETLY) generate && after="$$(now)" && \
+	{ test "$$before" = "$$after" || \
+	{ echo "make generate has changed files: see git status, and commit them"; exit 1; }; }
 
 fmt: ## Format the Go files
 	gofmt -l -w $(GO_FOLDERS)
@@ -108,7 +108,7 @@ demo-down: ## Take the demo away
 	@$(LAB) down
 
 bench: build cluster-build ## Measure against the raw system, as ratios, into dist/bench.json
-	@go -C e2e run ./cmd/bench --repo .. --out ../dist/bench.json
+	@go -C e2e run -ldflags '$(LDFLAGS)' ./cmd/bench --repo .. --out ../dist/bench.json
 
 fuzz: ## Run each fuzz target for FUZZTIME (20s)
 	@.ci/fuzz $(FUZZTIME)

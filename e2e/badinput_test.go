@@ -44,10 +44,21 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 	t.Run("image", func(t *testing.T) {
-		name := unique("bad-image")
-		out := site(t).CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f", jobFile(t, "command: 'true'\nenvironment: {image: 'UPPER CASE'}"))
-		if out.Code == 0 {
-			t.Errorf("an image that is no image was taken: %s", out.Stdout)
+		out := site(t).CLI(t.Context(), "job", "create", "-f", jobFile(t, "command: 'true'\nenvironment: {image: 'two words'}"))
+		if out.Code != exitUsage || !strings.Contains(out.Stderr, "two words") {
+			t.Errorf("exit code %d, want %d: %s", out.Code, exitUsage, out.Stderr)
+		}
+	})
+	t.Run("namespace", func(t *testing.T) {
+		made := site(t).CLI(t.Context(), "compute", "create", "-n", "elsewhere", "--cluster", site(t).ClusterName, "--namespace", "elsewhere")
+		if made.Code != 0 {
+			t.Fatalf("compute create: exit code %d: %s", made.Code, made.Stderr)
+		}
+		name := unique("elsewhere")
+		out := site(t).CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f", jobFile(t, "command: 'true'\ncompute: elsewhere"))
+		job := showJob(t, name)
+		if out.Code != exitFailed || job.Reason == nil || job.Reason.Code != protocol.NotPermitted || !strings.Contains(job.Reason.Message, "elsewhere") {
+			t.Errorf("exit code %d, want %d: %+v", out.Code, exitFailed, job.Reason)
 		}
 	})
 	t.Run("message", func(t *testing.T) {

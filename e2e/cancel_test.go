@@ -57,7 +57,7 @@ func TestCancelQueued(t *testing.T) {
 	}
 }
 
-// TestNotResponding is part of what a user sees while the cluster is away.
+// TestClusterShow: users see that the cluster is connected.
 func TestClusterShow(t *testing.T) {
 	out := site(t).CLI(t.Context(), "cluster", "show", "-n", site(t).ClusterName, "--query", "connectivity_status", "-o", "tsv")
 	if got := strings.TrimSpace(out.Stdout); got != v1.Connected {

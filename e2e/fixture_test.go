@@ -17,7 +17,7 @@ import (
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 )
 
-// Exit codes of the CLI, as docs/cli.md has them.
+// Exit codes, as trainrelay help exit-codes has them.
 const (
 	exitUsage    = 2
 	exitFailed   = 3

@@ -12,8 +12,15 @@ import (
 // TestMainJobThroughProxy: all that the cluster sends outside goes to the
 // proxy, which saw CONNECTs to the relay and nothing else.
 func TestMainJobThroughProxy(t *testing.T) {
-	if out, err := site(t).NodeExec(t.Context(), "timeout", "3", "bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(site(t).RelayAddr, ":", "/", 1)); err == nil {
-		t.Fatalf("the node reaches the relay without the proxy: %s", out)
+	reach := func(address string) error {
+		_, err := site(t).NodeExec(t.Context(), "timeout", "3", "bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(address, ":", "/", 1))
+		return err
+	}
+	if err := reach(site(t).ProxyAddr); err != nil {
+		t.Fatalf("the node does not reach the proxy: %v", err)
+	}
+	if reach(site(t).RelayAddr) == nil {
+		t.Fatal("the node reaches the relay without the proxy")
 	}
 	escaped, proxied := site(t).Escaped(t), site(t).Proxied(t)
 
@@ -30,14 +37,32 @@ func TestMainJobThroughProxy(t *testing.T) {
 	if now := site(t).Proxied(t); now <= proxied {
 		t.Error("no connection to the proxy was opened")
 	}
+	fromPods := 0
 	for _, line := range site(t).ProxyLog(t) {
-		fromPod := strings.Contains(line, " 10.244.")
-		if fromPod && !strings.Contains(line, "CONNECT "+site(t).RelayHost) {
+		if !strings.Contains(line, " 10.244.") {
+			continue // the lab itself asks whether squid listens
+		}
+		fromPods++
+		if !strings.Contains(line, "CONNECT "+site(t).RelayHost) {
 			t.Errorf("the proxy saw something else than the way to the relay: %s", line)
 		}
 	}
+	if fromPods == 0 {
+		t.Error("the proxy saw nothing of the pods")
+	}
 	if now := site(t).Escaped(t); now != escaped {
 		t.Errorf("%d packets tried to leave the pod network beside the proxy", now-escaped)
+	}
+
+	// The counter counts: a pod that tries is seen, and does not get through.
+	relay := strings.ReplaceAll(site(t).RelayAddr, ":", "', ")
+	out = site(t).CLI(t.Context(), "job", "create", "--stream", "-f",
+		jobFile(t, `command: python3 -c "import socket; socket.create_connection(('`+relay+`), 3)"`))
+	if out.Code != exitFailed {
+		t.Errorf("a pod that dials the relay ends with code %d, want %d\n%s", out.Code, exitFailed, out.Stdout)
+	}
+	if site(t).Escaped(t) == escaped {
+		t.Error("a pod dialled the relay directly and no packet was counted")
 	}
 }
 

@@ -34,7 +34,7 @@ func TestLifeOfAnAttempt(t *testing.T) {
 
 	job := jobOf(t, namespace, ref)
 	secret, err := site.Client().CoreV1().Secrets(namespace).Get(t.Context(), job.Name, metav1.GetOptions{})
-	if err != nil || !metav1.IsControlledBy(secret, job) || string(secret.Data["token"]) != "token of life/1" {
+	if err != nil || len(secret.OwnerReferences) != 1 || secret.OwnerReferences[0].UID != job.UID || string(secret.Data["token"]) != "token of life/1" {
 		t.Errorf("Secret %+v, %v", secret, err)
 	}
 	service, err := site.Client().CoreV1().Services(namespace).Get(t.Context(), workload.ServiceName, metav1.GetOptions{})

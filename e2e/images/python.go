@@ -47,7 +47,7 @@ func newRecipe(suite string) recipe {
 		// What dpkg need not unpack, and what training does not need afterwards.
 		Exclude: []string{"/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/include/*"},
 		Remove: []string{
-			`find "$1/usr/lib/python3" "$1/usr/lib/python3.11" -type d -name tests -prune -exec rm -r {} +`,
+			`find "$1"/usr/lib/python3* -type d -name tests -prune -exec rm -r {} +`,
 			`rm -rf "$1/usr/share/perl" "$1"/usr/lib/*-linux-gnu/perl "$1"/usr/lib/*-linux-gnu/libperl* "$1/usr/share/perl5"`,
 			`rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/usr/share/common-licenses`,
 		},

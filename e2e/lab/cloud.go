@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/trainrelay/trainrelay/e2e/cluster"
@@ -38,7 +39,10 @@ func (l *Lab) startCloud(ctx context.Context) error {
 		}
 	}
 	l.proxyPassword = secret()
-	if err := writeSquid(ctx, l.path("squid"), l.proxyPassword); err != nil {
+	if err := writeSquid(ctx, squidFolder(l.opts), l.proxyPassword); err != nil {
+		return err
+	}
+	if err := os.Symlink(squidFolder(l.opts), l.path("squid")); err != nil {
 		return err
 	}
 	if err := l.startProxy(ctx); err != nil {
@@ -52,8 +56,8 @@ func prefix(ip string) netip.Prefix { return netip.MustParsePrefix(ip + "/24") }
 func (l *Lab) startProxy(ctx context.Context) error {
 	_, err := l.host.Start(ctx, host.Command{
 		Name:   "squid",
-		Args:   []string{"/usr/sbin/squid", "-N", "-f", l.path("squid", "squid.conf")},
-		Dir:    l.path("squid"),
+		Args:   []string{"/usr/sbin/squid", "-N", "-f", squidFolder(l.opts) + "/squid.conf"},
+		Dir:    squidFolder(l.opts),
 		Log:    l.path("log", "squid.log"),
 		In:     host.Space{Net: proxyNamespace},
 		Detach: l.opts.Detach,

@@ -59,6 +59,7 @@ type Lab struct {
 	Image       string // with Python, scikit-learn and a shell
 	RelayHost   string // the relay's name, which squid alone can resolve
 	RelayAddr   string // its address on the cloud's side
+	ProxyAddr   string // the proxy's address on the site
 
 	opts    Options
 	cluster *cluster.Cluster
@@ -71,6 +72,9 @@ type Lab struct {
 func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	started := time.Now()
 	say := opts.say
+	if err := free(opts); err != nil {
+		return nil, err
+	}
 	if err := packages(ctx, opts); err != nil {
 		return nil, err
 	}
@@ -86,7 +90,8 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	}
 	l := &Lab{
 		Repo: opts.Repo, Dir: opts.Dir, ClusterName: clusterName, Compute: computeName, Namespace: trainSpace,
-		Image: SklearnImage, RelayHost: relayHost, RelayAddr: fmt.Sprintf("%s:%d", cloudRelayIP, relayPort), opts: opts,
+		Image: SklearnImage, RelayHost: relayHost, RelayAddr: fmt.Sprintf("%s:%d", cloudRelayIP, relayPort),
+		ProxyAddr: fmt.Sprintf("%s:%d", siteProxyIP, proxyPort), opts: opts,
 	}
 	defer func() {
 		if err != nil {
@@ -124,7 +129,7 @@ func Down(ctx context.Context, opts Options) error {
 	if err := cluster.Down(ctx, filepath.Join(opts.Dir, "cluster")); err != nil {
 		return err
 	}
-	return os.RemoveAll(opts.Dir)
+	return errors.Join(os.RemoveAll(squidFolder(opts)), os.RemoveAll(opts.Dir))
 }
 
 func (l *Lab) path(elem ...string) string {

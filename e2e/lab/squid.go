@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,6 +36,13 @@ http_access deny !relay_port
 http_access allow users
 http_access deny all
 `
+
+// squidFolder is where squid's files are: not in the checkout, which squid's
+// own user may not be let into. The lab's folder has a link to it.
+func squidFolder(opts Options) string {
+	sum := sha256.Sum256([]byte(opts.Dir))
+	return filepath.Join("/run", "trainrelay-squid-"+hex.EncodeToString(sum[:4]))
+}
 
 // writeSquid writes squid's files into dir. The relay's name resolves for squid
 // alone: the cluster's DNS does not know it.

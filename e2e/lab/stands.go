@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -19,6 +20,17 @@ func Stands(opts Options) bool {
 		}
 	}
 	return c.Component(cluster.APIServer).Alive()
+}
+
+// free says which other lab has the addresses that this one needs.
+func free(opts Options) error {
+	for _, name := range []string{"demo", "e2e"} {
+		other := Options{Dir: filepath.Join(opts.Repo, ".lab", name)}
+		if other.Dir != opts.Dir && Stands(other) {
+			return fmt.Errorf("the lab in %s stands, and there is room for one: take it away first, with make demo-down", other.Dir)
+		}
+	}
+	return nil
 }
 
 // Environment are the variables that point trainrelay and kubectl at a lab

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -56,10 +57,10 @@ func main() {
 
 // demo shows the main job, as a user would run it.
 func demo(ctx context.Context, options lab.Options) error {
-	if !lab.Stands(options) {
-		if _, err := lab.Up(ctx, options); err != nil {
-			return err
-		}
+	if lab.Stands(options) {
+		fmt.Fprintln(os.Stderr, "The lab stands already, with the relay and the agent of then; make demo-down takes it away.")
+	} else if _, err := lab.Up(ctx, options); err != nil {
+		return err
 	}
 	args := []string{"job", "create", "-f", "examples/iris/job.yml", "--stream"}
 	fmt.Fprintf(os.Stderr, "\n$ trainrelay job create -f examples/iris/job.yml --stream\n")
@@ -89,8 +90,12 @@ func env(options lab.Options) error {
 		return errors.New("there is no lab: make demo")
 	}
 	for _, variable := range lab.Environment(options) {
-		fmt.Printf("export %s\n", variable)
+		name, value, _ := strings.Cut(variable, "=")
+		fmt.Printf("export %s=%s\n", name, quote(value))
 	}
-	fmt.Printf("export PATH=%s:%s:\"$PATH\"\n", filepath.Join(options.Dir, "bin"), filepath.Join(options.Repo, "bin"))
+	fmt.Printf("export PATH=%s:%s:\"$PATH\"\n", quote(filepath.Join(options.Dir, "bin")), quote(filepath.Join(options.Repo, "bin")))
 	return nil
 }
+
+// quote makes one word of s for a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
