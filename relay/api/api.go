@@ -72,6 +72,7 @@ type Chunk struct {
 	Rank    int
 	Text    []byte
 	Gap     string
+	Again   bool // the place was lost, and the output starts over with this chunk
 	EOF     bool
 }
 

@@ -20,8 +20,12 @@ type place struct {
 	ranks   []byte // a bit for each rank that has ended
 }
 
-// pass moves the place behind the chunk.
+// pass moves the place behind the chunk. Where the output starts over, ends
+// that were seen before may come again.
 func (p *place) pass(c Chunk) {
+	if c.Again {
+		*p = place{}
+	}
 	p.seq = c.Seq
 	if !c.EOF || c.Attempt < p.attempt {
 		return

@@ -118,12 +118,17 @@ func TestStream(t *testing.T) {
 		}, "", []string{running, completed, `id: 1.1.AQ event: log data: {"attempt":1,"rank":0,"text":"a\n"}`, whole}, 4 * time.Second, nil},
 		{"output that never comes", script{
 			states: []step[v1.Job]{{value: state(protocol.Completed)}},
-			chunks: []step[Chunk]{{after: 2 * time.Second, value: chunk(1, 0, "a", true)}},
-		}, "", []string{completed, `id: 1.1.AQ event: log data: {"attempt":1,"rank":0,"text":"a"}`, alive, cut}, 10 * time.Second, nil},
+			chunks: []step[Chunk]{{after: time.Second, value: chunk(1, 0, "a", true)}},
+		}, "", []string{completed, `id: 1.1.AQ event: log data: {"attempt":1,"rank":0,"text":"a"}`, alive, cut}, 9 * time.Second, nil},
 		{"resumed behind an end of output", script{
 			states: []step[v1.Job]{{value: state(protocol.Completed)}},
 			chunks: []step[Chunk]{{after: time.Second, value: chunk(9, 1, "b", true)}},
 		}, "8.1.AQ", []string{completed, `id: 9.1.Aw event: log data: {"attempt":1,"rank":1,"text":"b"}`, whole}, time.Second, nil},
+		{"output that starts over", script{
+			states: []step[v1.Job]{{value: state(protocol.Completed)}},
+			chunks: []step[Chunk]{{after: time.Second, value: Chunk{Seq: 1, Attempt: 1, Rank: 1, Text: []byte("b"), Gap: "lost", Again: true, EOF: true}}, {after: time.Second, value: chunk(2, 0, "a", true)}},
+		}, "8.1.AQ", []string{completed, `event: gap data: {"attempt":1,"rank":1,"text":"lost"}`,
+			`id: 1.1.Ag event: log data: {"attempt":1,"rank":1,"text":"b"}`, `id: 2.1.Aw event: log data: {"attempt":1,"rank":0,"text":"a"}`, whole}, 2 * time.Second, nil},
 		{"gap", script{
 			states: []step[v1.Job]{{value: state(protocol.Completed)}},
 			chunks: []step[Chunk]{{after: time.Second, value: Chunk{Seq: 1, Attempt: 1, Gap: "rotated", EOF: true}}, {value: chunk(2, 1, "", true)}},

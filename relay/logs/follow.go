@@ -21,6 +21,9 @@ type Chunk struct {
 	Text    []byte
 	// Gap is why output before Text was lost; empty where none was.
 	Gap string
+	// Again: the reader's place was lost, and the job's output starts over
+	// with this chunk. Gap says so, too.
+	Again bool
 	// EOF: nothing follows of this rank.
 	EOF bool
 }
@@ -28,12 +31,16 @@ type Chunk struct {
 // dropped is the gap that the store's own bounds make.
 const dropped = "older output made place for newer"
 
+// lostPlace is the gap where a reader knows output that the store has lost.
+const lostPlace = "the relay lost its place; lines may repeat"
+
 // source is one rank of one attempt.
 type source struct{ attempt, rank int }
 
 // Follow yields the output of a job, all attempts and ranks in the order of
-// its arrival, behind the sequence after, and then what arrives. It ends with
-// ctx, or with an error.
+// its arrival, behind the sequence after, and then what arrives. Where the
+// store has not come as far as after, because a power cut or a restored backup
+// took it back, it starts over. It ends with ctx, or with an error.
 func (s *Store) Follow(ctx context.Context, job string, after uint64) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		if err := s.follow(ctx, job, after, yield); err != nil && ctx.Err() == nil {
@@ -45,6 +52,14 @@ func (s *Store) Follow(ctx context.Context, job string, after uint64) iter.Seq2[
 func (s *Store) follow(ctx context.Context, job string, after uint64, yield func(Chunk, error) bool) error {
 	if err := protocol.CheckName(job); err != nil { // it becomes a subject
 		return err
+	}
+	last, err := s.last(ctx)
+	if err != nil {
+		return err
+	}
+	again := after > last
+	if again {
+		after = 0
 	}
 	config := jetstream.OrderedConsumerConfig{FilterSubjects: []string{prefix + job + ".*.*"}}
 	if after > 0 {
@@ -69,10 +84,23 @@ func (s *Store) follow(ctx context.Context, job string, after uint64, yield func
 		if err != nil {
 			return err
 		}
+		if again {
+			chunk.Again, again = true, false
+			chunk.Gap = strings.TrimSuffix(lostPlace+"; "+chunk.Gap, "; ")
+		}
 		if !yield(chunk, nil) {
 			return nil
 		}
 	}
+}
+
+// last is the sequence of the newest chunk of all; it outlives the chunk.
+func (s *Store) last(ctx context.Context) (uint64, error) {
+	stream, err := s.opts.JetStream.Stream(ctx, streamName) // asks the server
+	if err != nil {
+		return 0, err
+	}
+	return stream.CachedInfo().State.LastSeq, nil
 }
 
 // decode reads a kept chunk, and finds out whether chunks before it are gone.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,36 @@ func TestGaps(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{dropped, "", "the kubelet rotated them away"}, gaps); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestPlaceLost: a reader who knows more than a store that went back to an
+// earlier state, as by a power cut, gets everything, and is told.
+func TestPlaceLost(t *testing.T) {
+	s := open(t, Options{})
+	for n := range 3 {
+		appendTo(t, s, chunk(0, n, n+1))
+	}
+	next, stop := iter.Pull2(s.Follow(t.Context(), "job", 8))
+	defer stop()
+	for n := range 12 {
+		if n >= 3 {
+			appendTo(t, s, chunk(0, n, n+1))
+		}
+		got, err, _ := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Chunk{Seq: uint64(n + 1), Attempt: 1, Text: chunk(0, n, n+1).Data}
+		if n == 0 {
+			want.Again, want.Gap = true, lostPlace
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("line %d: %s", n, diff)
+		}
+	}
+	if got := read(t, s, 12-1, 1)[0]; got.Again || got.Gap != "" {
+		t.Errorf("a reader whose place is known: %+v", got)
 	}
 }
 
