@@ -74,13 +74,13 @@ func (s *Store) follow(ctx context.Context, job string, after uint64, yield func
 		return err
 	}
 	defer messages.Stop()
-	reached := map[source]protocol.LogPosition{}
+	reached := map[source]uint64{}
 	for {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err
 		}
-		chunk, err := decode(m, reached, after == 0)
+		chunk, err := decode(m, after, reached)
 		if err != nil {
 			return err
 		}
@@ -103,10 +103,10 @@ func (s *Store) last(ctx context.Context) (uint64, error) {
 	return stream.CachedInfo().State.LastSeq, nil
 }
 
-// decode reads a kept chunk, and finds out whether chunks before it are gone.
-// Of a reader that goes on somewhere, whole is false: what came before the
-// first chunk of a rank it has seen.
-func decode(m jetstream.Msg, reached map[source]protocol.LogPosition, whole bool) (Chunk, error) {
+// decode reads a kept chunk of a reader who has the chunks up to after, and
+// further ones of the sources in reached; it finds out whether any between are
+// gone.
+func decode(m jetstream.Msg, after uint64, reached map[source]uint64) (Chunk, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return Chunk{}, err
@@ -124,20 +124,20 @@ func decode(m jetstream.Msg, reached map[source]protocol.LogPosition, whole bool
 		return Chunk{}, fmt.Errorf("subject %q: %w", m.Subject(), err)
 	}
 	h := m.Headers()
-	from, err := parsePosition(h.Get(headerFrom))
+	behind, err := strconv.ParseUint(h.Get(headerBehind), 10, 64)
 	if err != nil {
-		return Chunk{}, err
-	}
-	to, err := parsePosition(h.Get(headerTo))
-	if err != nil {
-		return Chunk{}, err
+		return Chunk{}, fmt.Errorf("output at %d: header %s: %w", meta.Sequence.Stream, headerBehind, err)
 	}
 	chunk := Chunk{Seq: meta.Sequence.Stream, Attempt: attempt, Rank: rank, Text: m.Data(), Gap: h.Get(headerGap), EOF: h.Get(headerEOF) != ""}
 	of := source{attempt, rank}
 	before, seen := reached[of]
-	if (seen || whole) && !same(before, from) && chunk.Gap == "" {
+	gone := behind > after
+	if seen {
+		gone = behind != before
+	}
+	if gone && chunk.Gap == "" {
 		chunk.Gap = dropped
 	}
-	reached[of] = to
+	reached[of] = chunk.Seq
 	return chunk, nil
 }

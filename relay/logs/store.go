@@ -119,7 +119,7 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 		}
 		return &protocol.LogReply{At: at.LogPosition, EOF: at.eof}, nil
 	}
-	_, err = s.opts.JetStream.PublishMsg(ctx, message(subject, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
+	_, err = s.opts.JetStream.PublishMsg(ctx, message(subject, at.seq, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
 	switch {
 	case isConflict(err): // somebody else was faster
 		s.chunks.WithLabelValues("elsewhere").Inc()
@@ -163,15 +163,15 @@ func isConflict(err error) bool {
 
 // Headers of a kept chunk; its data is the text.
 const (
-	headerFrom = "From"
-	headerTo   = "To"
-	headerGap  = "Gap"
-	headerEOF  = "Eof"
+	headerBehind = "Behind" // the sequence of the rank's chunk before; 0 for none
+	headerTo     = "To"
+	headerGap    = "Gap"
+	headerEOF    = "Eof"
 )
 
-func message(subject string, chunk *protocol.LogChunk) *nats.Msg {
+func message(subject string, behind uint64, chunk *protocol.LogChunk) *nats.Msg {
 	m := nats.NewMsg(subject)
-	m.Header.Set(headerFrom, formatPosition(chunk.From))
+	m.Header.Set(headerBehind, strconv.FormatUint(behind, 10))
 	m.Header.Set(headerTo, formatPosition(chunk.To))
 	if chunk.Gap != "" {
 		m.Header.Set(headerGap, strings.Join(strings.Fields(chunk.Gap), " ")) // one line

@@ -189,6 +189,46 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// TestGapsOfResumed: a reader who comes back is told what was dropped behind
+// its place, also where a quieter rank keeps older chunks, and nothing where
+// only another's chunks went.
+func TestGapsOfResumed(t *testing.T) {
+	s := open(t, Options{MaxChunks: 3})
+	appendTo(t, s, chunk(1, 0, 1)) // sequence 1
+	for n := range 6 {             // 2 to 7, of which 5 to 7 are kept
+		appendTo(t, s, chunk(0, n, n+1))
+	}
+	appendTo(t, s, chunk(1, 1, 2)) // 8
+	for _, test := range []struct {
+		after uint64
+		want  []string // of the chunks from the place on
+	}{
+		{0, []string{"", dropped, "", "", ""}},
+		{1, []string{dropped, "", "", ""}},
+		{3, []string{dropped, "", "", ""}},
+		{4, []string{"", "", "", ""}},
+		{6, []string{"", ""}},
+	} {
+		var gaps []string
+		for _, chunk := range read(t, s, test.after, len(test.want)) {
+			gaps = append(gaps, chunk.Gap)
+		}
+		if diff := cmp.Diff(test.want, gaps); diff != "" {
+			t.Errorf("behind %d: %s", test.after, diff)
+		}
+	}
+	// The store's own bound: the oldest go first, whose ever they are.
+	if err := s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(7)); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[uint64]string{1: dropped, 5: dropped, 6: ""} {
+		chunks := read(t, s, after, 2)
+		if chunks[0].Gap != want || chunks[1].Gap != "" {
+			t.Errorf("behind %d: %+v", after, chunks)
+		}
+	}
+}
+
 // TestPlaceLost: a reader who knows more than a store that went back to an
 // earlier state, as by a power cut, gets everything, and is told.
 func TestPlaceLost(t *testing.T) {
