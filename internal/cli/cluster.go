@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 
 	"github.com/trainrelay/trainrelay/internal/client"
@@ -12,9 +15,10 @@ import (
 )
 
 type clusterCommands struct {
-	Add  clusterAdd  `cmd:"" help:"Let a cluster's agent connect, and make its key."`
-	Show clusterShow `cmd:"" help:"Show a cluster."`
-	List clusterList `cmd:"" help:"List the clusters."`
+	Add    clusterAdd    `cmd:"" help:"Let a cluster's agent connect, and make its key."`
+	Show   clusterShow   `cmd:"" help:"Show a cluster."`
+	List   clusterList   `cmd:"" help:"List the clusters."`
+	Delete clusterDelete `cmd:"" help:"Revoke a cluster's key and cut its agent off; computes and jobs stay."`
 }
 
 var clusterColumns = []column{
@@ -36,8 +40,10 @@ func (c *clusterAdd) Run(ctx context.Context, a *app) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if c.SecretFile == "" && c.Format == formatNone {
-		return usage{errors.New("the cluster's key would be lost: it is shown only once"), "add --secret-file FILE, or print it"}
+	if c.SecretFile == "" {
+		if err := c.showsSeed(name); err != nil {
+			return err
+		}
 	}
 	relay, cfg, err := a.connectWith()
 	if err != nil {
@@ -50,21 +56,45 @@ func (c *clusterAdd) Run(ctx context.Context, a *app) (err error) {
 	}
 	cluster, err := relay.AddCluster(ctx, name)
 	if err != nil {
-		return errors.Join(err, place.discard())
-	}
-	if c.SecretFile != "" {
-		if err := place.write(secret(cluster.Seed, cfg.CA)); err != nil {
-			return hinted{fmt.Errorf("cluster %s was added, but its key is lost: %w", name, err), "add another cluster: a key is shown only once"}
+		err = errors.Join(err, place.discard())
+		if refused := (*client.APIError)(nil); errors.As(err, &refused) && refused.Status == http.StatusConflict {
+			return hinted{err, newKey(name)}
 		}
+		return err
+	}
+	if c.SecretFile == "" {
+		err = a.print(c.output, cluster, formatJSON, clusterColumns)
+	} else {
+		err = place.write(secret(cluster.Seed, cfg.CA))
+	}
+	if err != nil {
+		return hinted{fmt.Errorf("cluster %s was added, but its key is lost: %w", name, err), newKey(name)}
 	}
 	a.nextSteps(cfg, cluster, c.SecretFile)
-	switch c.SecretFile {
-	case "":
-		return a.print(c.output, cluster, formatJSON, clusterColumns)
-	case "-":
+	if c.SecretFile == "" || c.SecretFile == "-" {
 		return nil
 	}
 	return a.print(c.output, cluster.Cluster, formatJSON, clusterColumns)
+}
+
+// showsSeed tries on a cluster that is made up whether what is printed would
+// have the seed in it: afterwards it is too late.
+func (c *clusterAdd) showsSeed(name string) error {
+	seed := "SU" + rand.Text()
+	text, err := c.render(v1.NewCluster{Cluster: v1.Cluster{Name: name}, Seed: seed}, formatJSON, clusterColumns)
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(text, []byte(seed)) {
+		return usage{errors.New("the cluster's key would be lost: it is shown only once, and not by this --output and --query"),
+			"add --secret-file FILE, or print the seed: --query seed -o tsv"}
+	}
+	return nil
+}
+
+// newKey is the hint for who needs a new key.
+func newKey(cluster string) string {
+	return fmt.Sprintf("to make a new key: trainrelay cluster delete -n %s, then add it again; computes and jobs stay", cluster)
 }
 
 // nextSteps says how the agent gets its key and is installed.
@@ -119,4 +149,19 @@ func (c *clusterList) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.print(c.output, clusters, formatTable, clusterColumns)
+}
+
+type clusterDelete struct{ target }
+
+func (c *clusterDelete) Run(ctx context.Context, a *app) error {
+	name, relay, err := a.begin(c.target, output{})
+	if err != nil {
+		return err
+	}
+	if err := relay.DeleteCluster(ctx, name); err != nil {
+		return hinted{err, "`trainrelay cluster list` shows what there is"}
+	}
+	a.notef("cluster %s was deleted: its key is void, and its agent's connections are cut.", name)
+	a.notef("Its computes and jobs stay; they go on when a cluster of that name is added, with a new key, and its agent connects.")
+	return nil
 }

@@ -40,6 +40,21 @@ func (o output) check() error {
 // print writes v, of the API's data, to stdout. byDefault is the format where
 // the user asked for none; columns are those of a table.
 func (a *app) print(o output, v any, byDefault string, columns []column) error {
+	text, err := o.render(v, byDefault, columns)
+	if err != nil {
+		return err
+	}
+	if o.Format == formatJSONC && a.colour(a.io.Out) {
+		text = paint(text)
+	}
+	if _, err := a.io.Out.Write(text); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// render is what print writes, without colour.
+func (o output) render(v any, byDefault string, columns []column) ([]byte, error) {
 	format := o.Format
 	switch {
 	case format == "" && o.Query != "":
@@ -48,30 +63,23 @@ func (a *app) print(o output, v any, byDefault string, columns []column) error {
 		format = byDefault
 	}
 	if format == formatNone {
-		return nil
+		return nil, nil
 	}
 	data, err := marshal(v)
 	if err != nil {
-		return fmt.Errorf("print: %w", err)
+		return nil, fmt.Errorf("print: %w", err)
 	}
 	if o.Query != "" {
 		if data, err = query(o.Query, data); err != nil {
-			return err
+			return nil, err
 		}
 		columns = nil
 	}
 	var b bytes.Buffer
 	if err := encode(&b, format, data, columns); err != nil {
-		return fmt.Errorf("print as %s: %w", format, err)
+		return nil, fmt.Errorf("print as %s: %w", format, err)
 	}
-	text := b.Bytes()
-	if format == formatJSONC && a.colour(a.io.Out) {
-		text = paint(text)
-	}
-	if _, err := a.io.Out.Write(text); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return b.Bytes(), nil
 }
 
 // query selects from a JSON document.
