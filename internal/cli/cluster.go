@@ -100,18 +100,26 @@ func newKey(cluster string) string {
 // nextSteps says how the agent gets its key and is installed.
 func (a *app) nextSteps(cfg client.Config, cluster v1.NewCluster, file string) {
 	a.notef("cluster %s was added. Next, with kubectl at the cluster (its namespace azureml must exist):", cluster.Name)
+	// The client's configuration has the relay's own CA, if it has one.
+	trust, authority := "", ", and the relay's CA into its key relay-ca.crt"
+	if cfg.CA == "" {
+		trust, authority = " --set relay.ca=system", ""
+	}
 	switch file {
 	case "":
-		a.notef("  put the seed, which is shown this once, into the key nkey-seed of the Secret %s in namespace %s,", secretName, secretNamespace)
-		a.notef("  and the relay's CA into its key relay-ca.crt; --secret-file writes that Secret for you")
+		a.notef("  put the seed, which is shown this once, into the key nkey-seed of the Secret %s in namespace %s%s;", secretName, secretNamespace, authority)
+		a.notef("  --secret-file writes that Secret for you")
 	case "-":
 		a.notef("  the Secret %s went to stdout; `| kubectl apply -f -` takes it to the cluster", secretName)
 	default:
 		a.notef("  kubectl apply -f %s && rm %s", file, file)
 	}
 	a.notef("  helm upgrade --install trainrelay-agent deploy/charts/trainrelay-agent --namespace %s \\", secretNamespace)
-	a.notef("    --set relay.url=%s --set cluster.name=%s --set 'computeNamespaces={NAMESPACE}'", cfg.URL, cluster.Name)
+	a.notef("    --set relay.url=%s --set cluster.name=%s --set 'computeNamespaces={NAMESPACE}'%s", cfg.URL, cluster.Name, trust)
 	a.notef("  trainrelay compute create -n NAME --cluster %s --namespace NAMESPACE", cluster.Name)
+	if cfg.CA == "" {
+		a.notef("relay.ca=system trusts public authorities. Is the relay's certificate of another one, leave it out, and put that one's CA into the Secret's key relay-ca.crt.")
+	}
 	if at, err := url.Parse(cfg.URL); err == nil && (at.Hostname() == "localhost" || net.ParseIP(at.Hostname()).IsLoopback()) {
 		a.notef("From within a cluster, %s is not this machine: start the relay with --host NAME, and use that name in relay.url.", at.Hostname())
 	}

@@ -77,3 +77,20 @@ func TestClusterAddUnwritten(t *testing.T) {
 		}
 	}
 }
+
+// TestNextStepsTrustTheRelay: the chart mounts the relay's CA from the Secret,
+// unless it is told that there is none in it.
+func TestNextStepsTrustTheRelay(t *testing.T) {
+	for ca, system := range map[string]bool{"": true, "-----BEGIN CERTIFICATE-----": false} {
+		for _, file := range []string{"", "-", "secret.yaml"} {
+			a, _, errs := testApp(false, nil)
+			a.nextSteps(client.Config{URL: "https://relay.example", CA: ca}, v1.NewCluster{Cluster: v1.Cluster{Name: "onprem-1"}}, file)
+			if got := strings.Contains(errs.String(), "--set 'computeNamespaces={NAMESPACE}' --set relay.ca=system\n"); got != system {
+				t.Errorf("CA %q, file %q: relay.ca=system is %v: %s", ca, file, got, errs)
+			}
+			if file == "" && strings.Contains(errs.String(), "and the relay's CA into its key relay-ca.crt") == system {
+				t.Errorf("CA %q: %s", ca, errs)
+			}
+		}
+	}
+}
