@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"iter"
 	"strings"
 
@@ -13,7 +12,8 @@ import (
 )
 
 // follow prints a job's output to stdout, framed as az frames it, and its
-// states to stderr, until it ends. The error is *ended unless it completed.
+// states to stderr, until it ends. The error is ended unless it completed.
+// Output that cannot be written ends it at once, with that error.
 func (a *app) follow(ctx context.Context, relay *client.Client, job v1.Job) error {
 	f := &follower{a: a, name: job.Name, ranks: job.Resources.InstanceCount, line: a.newLine()}
 	f.line.start()
@@ -32,6 +32,7 @@ type follower struct {
 	attempt int    // of the last output
 	rank    int    // of the last output
 	partial bool   // the last output had no end of line
+	err     error  // of the first write to stdout that failed
 }
 
 // run prints the events until the job's end, and then the summary.
@@ -49,6 +50,10 @@ func (f *follower) run(ctx context.Context, events iter.Seq2[client.Event, error
 			return f.end(event.End)
 		}
 		f.show(event)
+		if f.err != nil {
+			f.close()
+			return f.unwritten()
+		}
 	}
 	f.close()
 	if ctx.Err() != nil {
@@ -58,7 +63,14 @@ func (f *follower) run(ctx context.Context, events iter.Seq2[client.Event, error
 }
 
 func (f *follower) printf(format string, args ...any) {
-	f.line.hide(func() { fmt.Fprintf(f.a.io.Out, format, args...) })
+	if f.err == nil {
+		f.line.hide(func() { _, f.err = fmt.Fprintf(f.a.io.Out, format, args...) })
+	}
+}
+
+// unwritten is the error of stdout.
+func (f *follower) unwritten() error {
+	return hinted{fmt.Errorf("print the output of job %s: %w", f.name, f.err), "the job is not affected; follow it again: trainrelay job stream -n " + f.name}
 }
 
 func (f *follower) notef(format string, args ...any) {
@@ -163,16 +175,18 @@ func (f *follower) close() {
 func (f *follower) end(s *v1.StatusEvent) error {
 	f.tell(s)
 	f.close()
-	out := f.a.io.Out
-	fmt.Fprintf(out, "\nExecution Summary\n=================\nRunId: %s\nStatus: %s\n", f.name, s.Status)
+	f.printf("\nExecution Summary\n=================\nRunId: %s\nStatus: %s\n", f.name, s.Status)
 	if s.Reason != nil {
-		fmt.Fprintf(out, "Reason: %s\n", oneLine(s.Reason.String()))
+		f.printf("Reason: %s\n", oneLine(s.Reason.String()))
 	}
 	if s.ExitCode != nil {
-		fmt.Fprintf(out, "Exit code: %d\n", *s.ExitCode)
+		f.printf("Exit code: %d\n", *s.ExitCode)
 	}
 	if !s.LogComplete && f.begun {
-		_, _ = io.WriteString(out, "Output: incomplete; its end did not arrive\n")
+		f.printf("Output: incomplete; its end did not arrive\n")
+	}
+	if f.err != nil {
+		return f.unwritten()
 	}
 	if s.Status == protocol.Completed {
 		return nil

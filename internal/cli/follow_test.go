@@ -154,3 +154,36 @@ func TestFollowBroken(t *testing.T) {
 		}
 	}
 }
+
+// room is a disk with room for n more bytes.
+type room struct {
+	n   int
+	err error
+}
+
+func (r *room) Write(p []byte) (int, error) {
+	if r.n -= len(p); r.n < 0 {
+		return 0, r.err
+	}
+	return len(p), nil
+}
+
+// TestFollowUnwritten: output that cannot be written, be it the first or the
+// last of it, is an error of its own, whatever became of the job.
+func TestFollowUnwritten(t *testing.T) {
+	all := []client.Event{status(protocol.Running, ""), output1(1, 0, "one\n"), end(protocol.Failed, true)}
+	whole, _, _ := run(t, t.Context(), 1, stream(all...))
+	for n := range len(whole) {
+		disk := errors.New("no space left")
+		a, _, errs := testApp(false, nil)
+		a.io.Out = &room{n, disk}
+		f := &follower{a: a, name: "iris", ranks: 1, line: a.newLine()}
+		err := f.run(t.Context(), stream(all...))
+		if !errors.Is(err, disk) {
+			t.Fatalf("room for %d bytes: error %v", n, err)
+		}
+		if code := a.report(err); code != exitError || !strings.Contains(errs.String(), "error: print the output of job iris: no space left\n  hint: ") {
+			t.Fatalf("room for %d bytes: code %d: %s", n, code, errs)
+		}
+	}
+}
