@@ -1,6 +1,11 @@
 package relay
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/clusters"
 	"github.com/trainrelay/trainrelay/relay/dispatch"
 	"github.com/trainrelay/trainrelay/relay/records"
@@ -24,4 +29,22 @@ func (r clusterRecords) Claims(cluster string) []clusters.Claim {
 		converted[i] = clusters.Claim(c)
 	}
 	return converted
+}
+
+func (r clusterRecords) Spec(ctx context.Context, name string) (protocol.Job, error) {
+	job, err := r.Store.Spec(ctx, name)
+	return job, ofOneJob(err)
+}
+
+func (r clusterRecords) Claim(ctx context.Context, cluster, name string) (attempt int, ok bool, err error) {
+	attempt, ok, err = r.Store.Claim(ctx, cluster, name)
+	return attempt, ok, ofOneJob(err)
+}
+
+// ofOneJob marks an error that concerns one job and no other.
+func ofOneJob(err error) error {
+	if errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrSpecLost) {
+		return fmt.Errorf("%w: %w", clusters.ErrGone, err)
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package clusters
 
 import (
 	"context"
+	"errors"
 
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -20,12 +21,22 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 			free[room.Compute] = room.Free
 		}
 	}
-	if !s.grantAgain(ctx, c, again, free, space, reply) {
+	if s.grantAgain(ctx, c, again, free, space, reply) {
 		reply.More = true
 		return
 	}
+	if ctx.Err() != nil {
+		return
+	}
 	for _, room := range rooms {
-		if !s.claim(ctx, name, room.Compute, free[room.Compute], space, reply) {
+		more, err := s.claim(ctx, name, room.Compute, free[room.Compute], space, reply)
+		if err != nil {
+			// What fails for one job fails for all. The rest waits for the
+			// next sync, not for one at once.
+			s.opts.Log.Error().Err(err).Str("cluster", name).Msg("cannot grant more to the cluster now")
+			return
+		}
+		if more {
 			reply.More = true
 			return
 		}
@@ -36,8 +47,8 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 
 // grantAgain answers starts again whose answer the agent did not get, going on
 // behind those that the answer before had. All of them count against the room.
-// It reports whether there is space for more.
-func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, free map[string]int, space *budget, reply *protocol.SyncReply) bool {
+// It reports whether some are left for which there is no space.
+func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, free map[string]int, space *budget, reply *protocol.SyncReply) (more bool) {
 	for _, claim := range again {
 		if _, listed := free[claim.Compute]; listed {
 			free[claim.Compute]--
@@ -50,67 +61,77 @@ func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, fre
 		job, err := s.opts.Records.Spec(ctx, claim.Job)
 		if err != nil {
 			s.opts.Log.Error().Err(err).Stringer("attempt", claim.Ref).Msg("cannot grant an attempt again")
+			if ctx.Err() != nil {
+				return false
+			}
 			continue
 		}
 		start := protocol.Start{Attempt: claim.Attempt, Job: job}
 		if !fits(start, space, reply) {
-			return false
+			return true
 		}
 		reply.Starts = append(reply.Starts, start)
 		c.starts = claim.Ref
 		s.metrics.granted.WithLabelValues("again").Inc()
 	}
-	return true
+	return false
 }
+
+// spareOffers is how many offers of the queue may turn out not to be had any
+// more, before the rest waits for the next sync.
+const spareOffers = 50
 
 // claim claims what the queue offers to a compute, at most n jobs. It reports
-// whether there is space for more.
-func (s *Service) claim(ctx context.Context, name, compute string, n int, space *budget, reply *protocol.SyncReply) bool {
-	tried := map[string]bool{}
-	for n > 0 {
-		progress := false
-		for _, job := range s.opts.Queue.Next(compute, n+len(tried)) {
-			if n == 0 {
-				return true
-			}
-			if tried[job] {
-				continue
-			}
-			tried[job], progress = true, true
-			start, ok, space := s.claimOne(ctx, name, job, space, reply)
-			if !space {
-				return false
-			}
-			if ok {
-				reply.Starts = append(reply.Starts, start)
-				s.metrics.granted.WithLabelValues("new").Inc()
-				n--
-			}
+// whether some are left for which there is no space. It stops at an error.
+func (s *Service) claim(ctx context.Context, name, compute string, n int, space *budget, reply *protocol.SyncReply) (more bool, err error) {
+	if n <= 0 {
+		return false, nil
+	}
+	for _, job := range s.opts.Queue.Next(compute, min(n, protocol.MaxStarts)+spareOffers) {
+		start, err := s.claimOne(ctx, name, job, space, reply)
+		switch {
+		case errors.Is(err, ErrGone):
+			s.opts.Log.Warn().Err(err).Str("job", job).Msg("cannot grant a job")
+			continue
+		case errors.Is(err, errNoSpace):
+			return true, nil
+		case err != nil:
+			return false, err
 		}
-		if !progress {
-			return true
+		reply.Starts = append(reply.Starts, start)
+		s.metrics.granted.WithLabelValues("new").Inc()
+		if n--; n == 0 {
+			break
 		}
 	}
-	return true
+	return false, nil
 }
 
+// errNoSpace: the start does not fit into the answer.
+var errNoSpace = errors.New("no space")
+
 // claimOne claims one job, where its start fits into the answer.
-func (s *Service) claimOne(ctx context.Context, name, job string, space *budget, reply *protocol.SyncReply) (start protocol.Start, ok, room bool) {
+func (s *Service) claimOne(ctx context.Context, name, job string, space *budget, reply *protocol.SyncReply) (protocol.Start, error) {
 	spec, err := s.opts.Records.Spec(ctx, job)
 	if err != nil {
-		s.opts.Log.Error().Err(err).Str("job", job).Msg("cannot grant a job")
-		return start, false, true
+		return protocol.Start{}, err
 	}
 	// The number of the attempt takes as many bytes as any other.
-	start = protocol.Start{Attempt: protocol.MaxAttempts, Job: spec}
+	start := protocol.Start{Attempt: protocol.MaxAttempts, Job: spec}
+	before := *space
 	if !fits(start, space, reply) {
-		return start, false, false
+		return start, errNoSpace
 	}
-	start.Attempt, ok, err = s.opts.Records.Claim(ctx, name, job)
+	attempt, ok, err := s.opts.Records.Claim(ctx, name, job)
+	if err == nil && !ok {
+		err = ErrGone
+	}
 	if err != nil {
-		s.opts.Log.Error().Err(err).Str("job", job).Msg("cannot claim a job")
+		*space = before
+		return start, err
 	}
-	return start, ok && err == nil, true
+	start.Attempt = attempt
+	return start, nil
 }
 
 // fits reserves the space of a start.

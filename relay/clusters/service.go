@@ -7,12 +7,13 @@
 // disk before its start is answered; and that only the newest session of a
 // cluster's agent is granted anything. A lost answer is healed by the next
 // sync: what was claimed and is neither held nor ever reported is granted
-// again, as the same attempt. When records cannot be written, what could be
-// claimed is answered and the rest waits for the next sync.
+// again, as the same attempt. When records cannot be read or written, what
+// could be claimed until then is answered and the rest waits for the next sync.
 package clusters
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,11 +35,15 @@ type Records interface {
 	// relay knows nothing of, or one whose record ended without it.
 	Held(cluster string, held protocol.Ref) (known, leftover bool)
 	Adopt(ctx context.Context, cluster string, held protocol.Ref) (known bool, err error)
+	// Spec's error is an ErrGone where the fault is the job's alone.
 	Spec(ctx context.Context, job string) (protocol.Job, error)
 	Claim(ctx context.Context, cluster, job string) (attempt int, ok bool, err error)
 	Fold(ctx context.Context, cluster string, events []protocol.Event) ([]protocol.EventResult, error)
 	Seen(cluster string, info protocol.Info, problems []string, unknownJobs int)
 }
+
+// ErrGone: the job is not to be had (any more), which says nothing of others.
+var ErrGone = errors.New("the job is not to be had")
 
 // Claim is an attempt that a cluster claimed and has not ended.
 type Claim struct {

@@ -23,6 +23,9 @@ type ledger struct {
 	spec     protocol.Job
 	claims   []Claim
 	claimErr error
+	damaged  string // the job whose specification is lost
+	specErr  error
+	read     int // specifications
 }
 
 func (l *ledger) Term(context.Context, string, string, uint64) (uint64, bool, error) {
@@ -39,6 +42,13 @@ func (l *ledger) Adopt(context.Context, string, protocol.Ref) (bool, error) {
 }
 
 func (l *ledger) Spec(_ context.Context, job string) (protocol.Job, error) {
+	l.read++
+	if l.specErr != nil {
+		return protocol.Job{}, l.specErr
+	}
+	if job == l.damaged {
+		return protocol.Job{}, fmt.Errorf("%w: lost", ErrGone)
+	}
 	spec := l.spec
 	spec.Name = job
 	return spec, nil
@@ -165,6 +175,53 @@ func TestStoreFails(t *testing.T) {
 	reply := syncer(t, l)(5)
 	if len(reply.Starts) != 1 || reply.Starts[0].Ref() != l.claims[0].Ref || reply.More {
 		t.Errorf("%+v", reply)
+	}
+}
+
+// TestStoreFailsAgain: a store that fails is asked once, however long the
+// queue, and the agent is not told to come back at once.
+func TestStoreFailsAgain(t *testing.T) {
+	large := protocol.Job{Command: strings.Repeat("<", protocol.MaxJobSpec/6-200)}
+	for name, l := range map[string]*ledger{
+		"claim":        {claimErr: errors.New("disk full"), spec: large},
+		"read":         {specErr: errors.New("timeout")},
+		"claim, small": {claimErr: errors.New("disk full")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.queued(1000)
+			reply := syncer(t, l)(500)
+			if len(reply.Starts) != 0 || reply.More || l.read > 2 { // "c" is listed twice
+				t.Errorf("%d starts, more %v, %d specifications read", len(reply.Starts), reply.More, l.read)
+			}
+		})
+	}
+}
+
+// TestDamagedJob: one that cannot be granted keeps no other waiting.
+func TestDamagedJob(t *testing.T) {
+	l := &ledger{damaged: "job-0000"}
+	l.queued(3)
+	if reply := syncer(t, l)(2); len(reply.Starts) != 2 || reply.More {
+		t.Errorf("%+v", reply)
+	}
+}
+
+// TestRequestOver: nothing is read any more for an answer that comes too late.
+func TestRequestOver(t *testing.T) {
+	l := &ledger{}
+	for i := range 100 {
+		l.claims = append(l.claims, Claim{Ref: protocol.Ref{Job: fmt.Sprintf("job-%04d", i), Attempt: 1}, Compute: "c"})
+	}
+	l.queued(100)
+	s := New(Options{Records: l, Queue: l, Log: zerolog.Nop()})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.specErr = ctx.Err()
+	c := new(cluster)
+	reply := &protocol.SyncReply{Computes: l.Targets("c")}
+	s.grant(ctx, "c", c, []protocol.Room{{Compute: "c", Free: 200}}, l.claims, &budget{protocol.MaxMessage}, reply)
+	if l.read != 1 || reply.More {
+		t.Errorf("%d specifications read, more %v", l.read, reply.More)
 	}
 }
 

@@ -43,11 +43,13 @@ func (s *Store) Spec(ctx context.Context, name string) (protocol.Job, error) {
 		return protocol.Job{}, err
 	}
 	job, err := s.spec(ctx, rec)
-	if errors.Is(err, errSpecLost) {
-		_, closeErr := s.update(ctx, name, func(status *Status) bool {
+	if errors.Is(err, ErrSpecLost) {
+		_, failed := s.update(ctx, name, func(status *Status) bool {
 			return status.end(protocol.Failed, protocol.NewReason(protocol.Undecodable, "%v", err), s.now())
 		})
-		err = errors.Join(err, closeErr)
+		if failed != nil {
+			return job, failed // the store's fault, and not this job's alone
+		}
 	}
 	return job, err
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// errSpecLost: the specification is not what was accepted; only a damaged
+// ErrSpecLost: the specification is not what was accepted; only a damaged
 // store does that.
-var errSpecLost = errors.New("its specification is lost or damaged")
+var ErrSpecLost = errors.New("its specification is lost or damaged")
 
 // Submit accepts a job and returns it once it is on disk. The same job under
 // the same name is the same job, and created is false; another one is an

@@ -87,12 +87,12 @@ func (s *Store) spec(ctx context.Context, rec *record) (job protocol.Job, err er
 	e, err := s.jobs.Get(ctx, specKey(rec.Name, rec.Digest))
 	if err != nil {
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			err = errSpecLost
+			err = ErrSpecLost
 		}
 		return job, fmt.Errorf("read the specification of job %s: %w", rec.Name, err)
 	}
 	if err := json.Unmarshal(e.Value(), &job); err != nil || job.Digest() != rec.Digest {
-		return job, fmt.Errorf("read the specification of job %s: %w", rec.Name, errSpecLost)
+		return job, fmt.Errorf("read the specification of job %s: %w", rec.Name, ErrSpecLost)
 	}
 	return job, nil
 }

@@ -118,7 +118,7 @@ func (s *Store) link(rec *record) link {
 // viewOf is view with the specification read.
 func (s *Store) viewOf(ctx context.Context, rec *record) (v1.Job, error) {
 	job, err := s.spec(ctx, rec)
-	if err != nil && !errors.Is(err, errSpecLost) {
+	if err != nil && !errors.Is(err, ErrSpecLost) {
 		return v1.Job{}, err
 	}
 	return s.view(rec, job), nil
