@@ -2,6 +2,13 @@ module github.com/trainrelay/trainrelay
 
 go 1.26.0
 
+// What is built and assembled there is none of the module's.
+ignore (
+	./.lab
+	./bin
+	./dist
+)
+
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/cenkalti/backoff/v4 v4.3.0

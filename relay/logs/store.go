@@ -45,6 +45,7 @@ type Options struct {
 type Store struct {
 	opts   Options
 	stream jetstream.Stream
+	places jetstream.Stream // of each rank its last chunk without the text
 	bytes  prometheus.Counter
 	chunks *prometheus.CounterVec
 }
@@ -52,6 +53,13 @@ type Store struct {
 const (
 	streamName = "LOGS"
 	prefix     = "log."
+
+	// The position outlives the text, so that a rank whose output made place
+	// for others' is not sent again from its beginning.
+	placesName   = "LOGPLACES"
+	placesPrefix = "logplace."
+	placesAge    = 60 * 24 * time.Hour
+	placesBytes  = 256 << 20
 )
 
 // Open makes the stream, if it is missing.
@@ -79,10 +87,23 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", streamName, err)
 	}
+	places, err := opts.JetStream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:              placesName,
+		Subjects:          []string{placesPrefix + "*.*.*"},
+		MaxBytes:          placesBytes,
+		MaxAge:            placesAge,
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardOld,
+		PersistMode:       jetstream.AsyncPersistMode,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the stream %s: %w", placesName, err)
+	}
 	with := promauto.With(opts.Registerer)
 	return &Store{
 		opts:   opts,
 		stream: stream,
+		places: places,
 		bytes: with.NewCounter(prometheus.CounterOpts{
 			Name: "trainrelay_log_bytes_total", Help: "Bytes of output taken."}),
 		chunks: with.NewCounterVec(prometheus.CounterOpts{
@@ -119,7 +140,7 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 		}
 		return &protocol.LogReply{At: at.LogPosition, EOF: at.eof}, nil
 	}
-	_, err = s.opts.JetStream.PublishMsg(ctx, message(subject, at.seq, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
+	ack, err := s.opts.JetStream.PublishMsg(ctx, message(subject, at.seq, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
 	switch {
 	case isConflict(err): // somebody else was faster
 		s.chunks.WithLabelValues("elsewhere").Inc()
@@ -127,6 +148,10 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 		return &protocol.LogReply{At: at.LogPosition, EOF: at.eof}, err
 	case err != nil:
 		return nil, fmt.Errorf("write the output of %s: %w", chunk.Ref, err)
+	}
+	if err := s.keepPlace(ctx, subject, chunk, ack.Sequence); err != nil {
+		// It is needed only once the text is gone.
+		s.opts.Log.Warn().Err(err).Str("subject", subject).Msg("cannot keep the place of output")
 	}
 	s.chunks.WithLabelValues("taken").Inc()
 	s.bytes.Add(float64(len(chunk.Data)))
@@ -143,7 +168,7 @@ type position struct {
 func (s *Store) position(ctx context.Context, subject string) (position, error) {
 	last, err := s.stream.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return position{}, nil
+		return s.place(ctx, subject)
 	}
 	if err != nil {
 		return position{}, fmt.Errorf("read the position of %s: %w", subject, err)
