@@ -15,7 +15,7 @@ import (
 // states to stderr, until it ends. The error is ended unless it completed.
 // Output that cannot be written ends it at once, with that error.
 func (a *app) follow(ctx context.Context, relay *client.Client, job v1.Job) error {
-	f := &follower{a: a, name: job.Name, ranks: job.Resources.InstanceCount, line: a.newLine()}
+	f := &follower{a: a, name: job.Name, ranks: job.Resources.InstanceCount, ran: job.StartTime != nil, line: a.newLine()}
 	f.line.start()
 	defer f.line.stop()
 	return f.run(ctx, relay.Stream(ctx, job.Name, ""))
@@ -28,6 +28,7 @@ type follower struct {
 	ranks   int
 	line    *line
 	status  string // last told
+	ran     bool   // the job was seen to have run
 	begun   bool   // the head of the output is printed
 	attempt int    // of the last output
 	rank    int    // of the last output
@@ -94,6 +95,9 @@ func (f *follower) show(event client.Event) {
 
 // tell prints a state when it, or its reason, is new.
 func (f *follower) tell(s *v1.StatusEvent) {
+	if s.ExitCode != nil || s.Status == protocol.Running || s.Status == protocol.Completed {
+		f.ran = true
+	}
 	status := describe(s)
 	if status == f.status {
 		return
@@ -182,8 +186,12 @@ func (f *follower) end(s *v1.StatusEvent) error {
 	if s.ExitCode != nil {
 		f.printf("Exit code: %d\n", *s.ExitCode)
 	}
-	if !s.LogComplete && f.begun {
+	switch {
+	case s.LogComplete:
+	case f.begun:
 		f.printf("Output: incomplete; its end did not arrive\n")
+	case f.ran:
+		f.printf("Output: no longer kept, or it never arrived\n")
 	}
 	if f.err != nil {
 		return f.unwritten()

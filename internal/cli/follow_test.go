@@ -126,6 +126,26 @@ func TestFollowWithoutOutput(t *testing.T) {
 	}
 }
 
+// TestFollowOutputGone: of a job that ran, the summary tells why there is no
+// output above it.
+func TestFollowOutputGone(t *testing.T) {
+	code := 3
+	failed := client.Event{End: &v1.StatusEvent{Status: protocol.Failed, Attempt: 1, ExitCode: &code}}
+	for name, events := range map[string][]client.Event{
+		"ended with a code": {failed},
+		"seen running":      {status(protocol.Running, ""), end(protocol.Canceled, false)},
+		"completed":         {status(protocol.Completed, ""), end(protocol.Completed, false)},
+	} {
+		if out, _, _ := run(t, t.Context(), 1, stream(events...)); !strings.HasSuffix(out, "\nOutput: no longer kept, or it never arrived\n") {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	silent := []client.Event{status(protocol.Running, ""), end(protocol.Completed, true)}
+	if out, _, _ := run(t, t.Context(), 1, stream(silent...)); strings.Contains(out, "Output:") {
+		t.Errorf("a job that wrote nothing: %s", out)
+	}
+}
+
 // TestFollowInterrupted: Ctrl-C says that the job goes on, also in the middle
 // of a line.
 func TestFollowInterrupted(t *testing.T) {
