@@ -32,6 +32,8 @@ type IO struct {
 // grammar is the command line, as kong reads it.
 type grammar struct {
 	Config string `help:"Where the relay is and the token for it. Default: $$TRAINRELAY_CONFIG, or else ~/.config/trainrelay/client.json." placeholder:"FILE"`
+	// PrintVersion is the habit; the command is Version.
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
 	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
@@ -61,6 +63,7 @@ func Main(ctx context.Context, args []string, stdio IO, serve any) (code int) {
 		kong.Description("Train on Kubernetes clusters that nobody can reach from outside."),
 		kong.Writers(stdio.Out, stdio.Err),
 		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.Vars{"version": versionLine()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(a, stdio),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),

@@ -54,6 +54,8 @@ const outputHelp = `-o json   the answer as the API gives it; the default, excep
 type versionCommand struct{}
 
 func (versionCommand) Run(a *app) error {
-	_, err := fmt.Fprintln(a.io.Out, "trainrelay", version.String())
+	_, err := fmt.Fprintln(a.io.Out, versionLine())
 	return err
 }
+
+func versionLine() string { return "trainrelay " + version.String() }
