@@ -199,8 +199,14 @@ func TestCancel(t *testing.T) {
 	a.observe(attempt("done", 1), protocol.Completed)
 	cancel("done")
 	wantState(t, r, "done", protocol.Completed, "")
-	if reply := a.room(5, attempt("done", 1)); len(reply.Cancels) != 1 {
+	if reply := a.sync(protocol.Sync{Full: true, Last: true, Held: []protocol.Ref{attempt("done", 1)}}); len(reply.Cancels) != 0 {
 		t.Errorf("cancels %+v; a finished Job that the cluster keeps is no leftover", reply.Cancels)
+	}
+	// An unfinished one is.
+	want := []protocol.Ref{attempt("done", 1), attempt("lost", 1)}
+	if reply := a.room(5, attempt("done", 1)); len(reply.Cancels) != 2 ||
+		reply.Cancels[0].Ref != want[0] || !reply.Cancels[0].Ended || reply.Cancels[1].Ref != want[1] {
+		t.Errorf("cancels %+v, want the leftover and then the other of %v", reply.Cancels, want)
 	}
 }
 

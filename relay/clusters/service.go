@@ -32,7 +32,7 @@ type Records interface {
 	// Claims are the unfinished attempts of the cluster, by job.
 	Claims(cluster string) []Claim
 	// Held judges an unfinished attempt that the cluster holds: one that the
-	// relay knows nothing of, or one whose record ended without it.
+	// relay knows nothing of, or one that has ended on record.
 	Held(cluster string, held protocol.Ref) (known, leftover bool)
 	Adopt(ctx context.Context, cluster string, held protocol.Ref) (known bool, err error)
 	// Spec's error is an ErrGone where the fault is the job's alone.

@@ -95,9 +95,10 @@ func (s *Store) Adopt(ctx context.Context, cluster string, held protocol.Ref) (k
 
 // Held judges an unfinished attempt that a cluster holds. known is false for
 // one that the relay has no record of, and which is to be left alone. leftover
-// is true where the record ended without the cluster's doing, so that the
-// Kubernetes Job is to be deleted. Where the end came from the cluster, the
-// Job is a finished one that it keeps for a while.
+// is true where the attempt or its job has ended on record, whoever ended it:
+// what still runs of it is to stop, since nobody could ask for that any more.
+// An end that was folded while the sync was on its way looks the same and is
+// no harm, since a finished Kubernetes Job is kept for its time all the same.
 func (s *Store) Held(cluster string, held protocol.Ref) (known, leftover bool) {
 	rec := s.index.get(held.Job)
 	if rec == nil {
@@ -110,10 +111,8 @@ func (s *Store) Held(cluster string, held protocol.Ref) (known, leftover bool) {
 		return true, true
 	case a == nil:
 		return false, false
-	case a.End != nil:
-		return true, a.End.State == protocol.Canceled
 	}
-	return true, rec.Closed != nil || held.Attempt < len(rec.Attempts)
+	return true, a.End != nil || rec.Closed != nil || held.Attempt < len(rec.Attempts)
 }
 
 // Claimed reports whether the attempt was claimed by the cluster.

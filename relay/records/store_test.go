@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -250,6 +251,32 @@ func TestTwoRelays(t *testing.T) {
 		if job.Status == protocol.Running { // the watch brought it
 			break
 		}
+	}
+}
+
+// TestLeftovers: what is held unfinished of an attempt that has any end on
+// record is to stop; what has none lives on.
+func TestLeftovers(t *testing.T) {
+	js, _ := serve(t, t.TempDir(), false)
+	s, _ := open(t, js, Options{})
+	withCompute(t, s)
+	for _, end := range []protocol.State{protocol.Completed, protocol.Failed, protocol.Canceled} {
+		name := "job-" + strings.ToLower(string(end))
+		submit(t, s, sample(name))
+		finish(t, s, name, end)
+		if known, leftover := s.Held("c", protocol.Ref{Job: name, Attempt: 1}); !known || !leftover {
+			t.Errorf("%s: known %v, leftover %v", end, known, leftover)
+		}
+	}
+	submit(t, s, sample("live"))
+	if _, ok, err := s.Claim(t.Context(), "c", "live"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if known, leftover := s.Held("c", protocol.Ref{Job: "live", Attempt: 1}); !known || leftover {
+		t.Errorf("a live attempt: known %v, leftover %v", known, leftover)
+	}
+	if known, leftover := s.Held("c", protocol.Ref{Job: "foreign", Attempt: 1}); known || leftover {
+		t.Errorf("a foreign attempt: known %v, leftover %v", known, leftover)
 	}
 }
 
