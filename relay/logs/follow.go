@@ -96,11 +96,11 @@ func (s *Store) follow(ctx context.Context, job string, after uint64, yield func
 
 // last is the sequence of the newest chunk of all; it outlives the chunk.
 func (s *Store) last(ctx context.Context) (uint64, error) {
-	stream, err := s.opts.JetStream.Stream(ctx, streamName) // asks the server
+	info, err := s.stream.Info(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return info.State.LastSeq, nil
 }
 
 // decode reads a kept chunk of a reader who has the chunks up to after, and

@@ -53,5 +53,5 @@ func (s *Store) place(ctx context.Context, subject string) (position, error) {
 	if seq > info.State.LastSeq {
 		return position{}, nil
 	}
-	return position{LogPosition: to, eof: kept.Header.Get(headerEOF) != ""}, nil
+	return position{LogPosition: to, eof: kept.Header.Get(headerEOF) != "", behind: seq}, nil
 }

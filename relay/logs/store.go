@@ -140,7 +140,7 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 		}
 		return &protocol.LogReply{At: at.LogPosition, EOF: at.eof}, nil
 	}
-	ack, err := s.opts.JetStream.PublishMsg(ctx, message(subject, at.seq, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
+	ack, err := s.opts.JetStream.PublishMsg(ctx, message(subject, at.behind, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
 	switch {
 	case isConflict(err): // somebody else was faster
 		s.chunks.WithLabelValues("elsewhere").Inc()
@@ -161,8 +161,9 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 // position is what the store reached of one rank's output.
 type position struct {
 	protocol.LogPosition
-	eof bool
-	seq uint64 // of the last chunk; 0 for none
+	eof    bool
+	seq    uint64 // of the last chunk that is kept; 0 for none
+	behind uint64 // of the last chunk, kept or not; 0 for none
 }
 
 func (s *Store) position(ctx context.Context, subject string) (position, error) {
@@ -177,7 +178,7 @@ func (s *Store) position(ctx context.Context, subject string) (position, error) 
 	if err != nil {
 		return position{}, fmt.Errorf("read the position of %s: %w", subject, err)
 	}
-	return position{LogPosition: to, eof: last.Header.Get(headerEOF) != "", seq: last.Sequence}, nil
+	return position{LogPosition: to, eof: last.Header.Get(headerEOF) != "", seq: last.Sequence, behind: last.Sequence}, nil
 }
 
 func isConflict(err error) bool {

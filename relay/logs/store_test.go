@@ -229,6 +229,25 @@ func TestGapsOfResumed(t *testing.T) {
 	}
 }
 
+// TestGapOfAllThatWasKept: where all of a rank made place, what follows is
+// marked for those who did not see it.
+func TestGapOfAllThatWasKept(t *testing.T) {
+	s := open(t, Options{})
+	appendTo(t, s, chunk(0, 0, 1))
+	appendTo(t, s, chunk(0, 1, 2))
+	if err := s.stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if reply := appendTo(t, s, chunk(0, 2, 3)); !reply.Taken {
+		t.Fatalf("%+v", reply)
+	}
+	for after, want := range map[uint64]string{0: dropped, 1: dropped, 2: ""} {
+		if got := read(t, s, after, 1)[0]; got.Seq != 3 || got.Gap != want {
+			t.Errorf("behind %d: %+v", after, got)
+		}
+	}
+}
+
 // TestPlaceLost: a reader who knows more than a store that went back to an
 // earlier state, as by a power cut, gets everything, and is told.
 func TestPlaceLost(t *testing.T) {
