@@ -93,7 +93,7 @@ func Decode[M Message](data []byte, m M) error {
 		return refusal
 	}
 	if env.Kind != want {
-		return fmt.Errorf("decode %s: message is of kind %q", want, cut(env.Kind, 40))
+		return fmt.Errorf("decode %s: message is of kind %q", want, Cut(env.Kind, 40))
 	}
 	if err := unmarshal(env.Body, m); err != nil {
 		return fmt.Errorf("decode %s: %w", want, err)

@@ -62,7 +62,7 @@ func (e *Event) Validate() error {
 		errs = append(errs, err)
 	}
 	if !e.State.observable() {
-		errs = append(errs, fmt.Errorf("state %q is not one that an agent reports", cut(string(e.State), 40)))
+		errs = append(errs, fmt.Errorf("state %q is not one that an agent reports", Cut(string(e.State), 40)))
 	}
 	if e.Term == 0 {
 		errs = append(errs, errors.New("term: is 0; a leader learns its term from the relay's answer to its first sync"))
@@ -70,13 +70,24 @@ func (e *Event) Validate() error {
 	if e.Retry && e.State != Failed {
 		errs = append(errs, fmt.Errorf("retry: set on state %s; only Failed may be tried again", e.State))
 	}
-	if e.Reason != nil && len(e.Reason.Message) > MaxReason+4 {
-		errs = append(errs, fmt.Errorf("reason: %d bytes, at most %d are allowed", len(e.Reason.Message), MaxReason))
+	if e.Reason != nil {
+		errs = append(errs,
+			checkLength("reason", e.Reason.Message, MaxReason+4),
+			checkLength("reason's code", string(e.Reason.Code), MaxReasonCode))
 	}
+	errs = append(errs, checkLength("node", e.Node, MaxNode+4))
 	return errors.Join(errs...)
+}
+
+// checkLength says that the text is longer than limit bytes.
+func checkLength(what, text string, limit int) error {
+	if len(text) > limit {
+		return fmt.Errorf("%s: %d bytes, at most %d are allowed", what, len(text), limit)
+	}
+	return nil
 }
 
 // NewReason makes a reason, its message cut to what a message may carry.
 func NewReason(code ReasonCode, format string, args ...any) *Reason {
-	return &Reason{Code: code, Message: cut(fmt.Sprintf(format, args...), MaxReason)}
+	return &Reason{Code: code, Message: Cut(fmt.Sprintf(format, args...), MaxReason)}
 }

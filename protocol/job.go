@@ -50,7 +50,7 @@ var (
 // CheckName says what is wrong with the name of a job.
 func CheckName(name string) error {
 	if len(name) > MaxName || !nameRE.MatchString(name) {
-		return fmt.Errorf("%q is not a job's name: 1 to %d letters, digits, - and _, starting with a letter or digit", cut(name, 80), MaxName)
+		return fmt.Errorf("%q is not a job's name: 1 to %d letters, digits, - and _, starting with a letter or digit", Cut(name, 80), MaxName)
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func CheckName(name string) error {
 // CheckCompute says what is wrong with the name of a compute.
 func CheckCompute(name string) error {
 	if len(name) > MaxLabel || !computeRE.MatchString(name) {
-		return fmt.Errorf("%q is not a compute's name: 1 to %d letters, digits, - and _, starting and ending with a letter or digit", cut(name, 80), MaxLabel)
+		return fmt.Errorf("%q is not a compute's name: 1 to %d letters, digits, - and _, starting and ending with a letter or digit", Cut(name, 80), MaxLabel)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func CheckCompute(name string) error {
 // names the kind of thing in the error.
 func CheckLabel(what, name string) error {
 	if len(name) > MaxLabel || !labelRE.MatchString(name) {
-		return fmt.Errorf("%q is not a %s's name: 1 to %d lower-case letters, digits and -, starting and ending with a letter or digit", cut(name, 80), what, MaxLabel)
+		return fmt.Errorf("%q is not a %s's name: 1 to %d lower-case letters, digits and -, starting and ending with a letter or digit", Cut(name, 80), what, MaxLabel)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func CheckLabel(what, name string) error {
 // CheckDigest says what is wrong with the digest of a snapshot.
 func CheckDigest(digest string) error {
 	if !digestRE.MatchString(digest) {
-		return fmt.Errorf("%q is not a digest: sha256: and 64 hexadecimal digits", cut(digest, 80))
+		return fmt.Errorf("%q is not a digest: sha256: and 64 hexadecimal digits", Cut(digest, 80))
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (j *Job) Validate() error {
 		bad("command", "is empty")
 	}
 	if j.Image == "" || strings.ContainsFunc(j.Image, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad("image", "%q is not an image reference", cut(j.Image, 80))
+		bad("image", "%q is not an image reference", Cut(j.Image, 80))
 	}
 	if j.Code != "" {
 		if err := CheckDigest(j.Code); err != nil {
@@ -120,7 +120,7 @@ func (j *Job) Validate() error {
 	}
 	for k, v := range j.Env {
 		if !envRE.MatchString(k) {
-			bad("environment_variables", "%q is not the name of a variable", cut(k, 80))
+			bad("environment_variables", "%q is not the name of a variable", Cut(k, 80))
 		}
 		if strings.ContainsRune(v, 0) {
 			bad("environment_variables", "the value of %s contains a NUL byte", k)
@@ -152,8 +152,8 @@ func (j *Job) canonical() []byte {
 	return b
 }
 
-// cut shortens s to n bytes for a message.
-func cut(s string, n int) string {
+// Cut shortens s to n bytes for a message; the mark of it takes three more.
+func Cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

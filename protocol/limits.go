@@ -14,6 +14,10 @@ const (
 	// MaxReason bounds a reason's message; longer ones are cut.
 	MaxReason = 2 << 10
 
+	MaxNode         = 253 // bytes of a node's, a pod's name
+	MaxVersion      = 128 // bytes of a version
+	MaxReasonCode   = 64  // bytes of a reason's code
+	MaxProblems     = 20  // problems in a sync
 	MaxName         = 254 // characters of a job's name
 	MaxLabel        = 63  // characters of a cluster's, compute's or namespace's name
 	MaxInstances    = 1000

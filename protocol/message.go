@@ -78,6 +78,9 @@ func (s *Start) Ref() Ref { return Ref{Job: s.Job.Name, Attempt: s.Attempt} }
 // Cancel asks for the end of an attempt, whether or not its Job exists.
 type Cancel struct {
 	Ref
+	// Compute is where the attempt was granted to; empty where the relay does
+	// not know.
+	Compute string `json:"compute,omitempty"`
 	// Ended: the record has its end already; the Job is a leftover to delete,
 	// of which nothing is to be reported.
 	Ended  bool    `json:"ended,omitempty"`
@@ -87,6 +90,7 @@ type Cancel struct {
 // Missing is an attempt that the relay believes to live and did not see held.
 type Missing struct {
 	Ref
+	Compute string `json:"compute,omitempty"` // as of a Cancel
 	// Latest is the last observation, from which the end can be told: a Job
 	// that was being stopped at its timeout has timed out.
 	Latest *Event `json:"latest,omitempty"`
@@ -191,7 +195,21 @@ func (s *Sync) Validate() error {
 	if len(s.Room) > MaxComputes {
 		errs = append(errs, fmt.Errorf("room: %d computes, at most %d are allowed", len(s.Room), MaxComputes))
 	}
+	errs = append(errs, s.Info.validate())
+	if len(s.Problems) > MaxProblems {
+		errs = append(errs, fmt.Errorf("problems: %d, at most %d are allowed", len(s.Problems), MaxProblems))
+	}
+	for _, problem := range s.Problems[:min(len(s.Problems), MaxProblems)] {
+		errs = append(errs, checkLength("problem", problem, MaxReason+4))
+	}
 	return errors.Join(errs...)
+}
+
+func (i *Info) validate() error {
+	return errors.Join(
+		checkLength("agent's version", i.AgentVersion, MaxVersion),
+		checkLength("version of Kubernetes", i.KubernetesVersion, MaxVersion),
+		checkLength("leader", i.Leader, MaxNode))
 }
 
 // Validate says what is wrong with the message. Starts are judged one by one

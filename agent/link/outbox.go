@@ -41,7 +41,7 @@ func (o *outbox) put(e protocol.Event) error {
 	if e.Reason != nil {
 		e.Reason = protocol.NewReason(e.Reason.Code, "%s", strings.ToValidUTF8(e.Reason.Message, "?"))
 	}
-	e.Node = strings.ToValidUTF8(e.Node, "?")
+	e.Node = protocol.Cut(strings.ToValidUTF8(e.Node, "?"), protocol.MaxNode)
 	e.Version = protocol.Version{Term: 1}
 	if err := e.Validate(); err != nil {
 		return fmt.Errorf("observation: %w", err)
