@@ -19,7 +19,7 @@ import (
 //	403 namespace ends       and with it all that is in it            NamespaceMissing
 //	403 by RBAC              the agent lacks a Role in the namespace  NotPermitted
 //	403 else                 admission: policies, webhooks            APIRefused
-//	404                      of a create: the namespace is missing    NamespaceMissing
+//	404                      where the namespace is missing, too      NamespaceMissing
 //	401 408 409 429 5xx      tokens renew, servers come back          try again
 //	no answer                outcome unknown; the name tells later    try again
 func permanent(err error) protocol.ReasonCode {

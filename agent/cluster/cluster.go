@@ -137,15 +137,16 @@ func (c *Cluster) Start(ctx context.Context, start protocol.Start, compute proto
 	c.wish(ctx, start.Ref(), func(a *attempt) { a.start = &grant{start: start, compute: compute, deadline: deadline} })
 }
 
-// Cancel ends an attempt, whether or not it has a Job.
-func (c *Cluster) Cancel(ctx context.Context, cancel protocol.Cancel) {
-	c.wish(ctx, cancel.Ref, func(a *attempt) { a.cancel = &cancel })
+// Cancel ends an attempt, whether or not it has a Job. Its compute has no
+// namespace where nobody knows it.
+func (c *Cluster) Cancel(ctx context.Context, cancel protocol.Cancel, compute protocol.Compute) {
+	c.wish(ctx, cancel.Ref, func(a *attempt) { a.cancel, a.namespace = &cancel, compute.Namespace })
 }
 
 // Resolve looks for the Job of an attempt that the relay misses, and ends the
-// attempt where there is none.
-func (c *Cluster) Resolve(ctx context.Context, missing protocol.Missing) {
-	c.wish(ctx, missing.Ref, func(a *attempt) { a.missing = &missing })
+// attempt where there is none. Its compute is as for Cancel.
+func (c *Cluster) Resolve(ctx context.Context, missing protocol.Missing, compute protocol.Compute) {
+	c.wish(ctx, missing.Ref, func(a *attempt) { a.missing, a.namespace = &missing, compute.Namespace })
 }
 
 // Folded says that the attempt's end is durable at the relay: from now on its

@@ -82,6 +82,9 @@ func (s *session) failed(ctx context.Context, ref protocol.Ref, a attempt, err e
 	if code == "" {
 		return err
 	}
+	if apierrors.IsNotFound(err) && !s.namespaceMissing(ctx, namespace) {
+		return err // what else there was not may come: an API that is being registered, a webhook's Service
+	}
 	reason := protocol.NewReason(code, "%s", words(err))
 	if code == protocol.NotPermitted {
 		// An API server that starts knows no Roles for a moment: only what it

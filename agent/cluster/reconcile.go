@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -37,7 +38,7 @@ func (s *session) reconcile(ctx context.Context, ref protocol.Ref) (again time.D
 	again, err = s.present(ctx, ref, a, job)
 	if errors.Is(err, errGone) { // the views do not know yet
 		a.job = job
-		if job, err = s.ask(ctx, ref); err == nil && job == nil {
+		if job, err = s.ask(ctx, ref, a.namespace); err == nil && job == nil {
 			return 0, s.absent(ctx, ref, a)
 		}
 		return pendingRetry, err
@@ -61,7 +62,7 @@ func (s *session) locate(ctx context.Context, ref protocol.Ref, a attempt) (job 
 	if a.ended || a.job == nil && a.cancel == nil && a.missing == nil {
 		return nil, 0, nil
 	}
-	job, err = s.ask(ctx, ref)
+	job, err = s.ask(ctx, ref, a.namespace)
 	if err != nil || job == nil {
 		return nil, 0, err
 	}
@@ -70,16 +71,25 @@ func (s *session) locate(ctx context.Context, ref protocol.Ref, a attempt) (job 
 }
 
 // ask asks the API server for the attempt's Job; nil where no namespace has
-// it.
-func (s *session) ask(ctx context.Context, ref protocol.Ref) (*batchv1.Job, error) {
+// it. Its compute's namespace counts too, when it was taken from the agent:
+// what runs on there has not ended, though nobody follows it now.
+func (s *session) ask(ctx context.Context, ref protocol.Ref, computes string) (*batchv1.Job, error) {
+	namespaces := s.o.Namespaces
+	if computes != "" && s.views[computes] == nil {
+		namespaces = append(slices.Clip(namespaces), computes)
+	}
 	var unknown []error
-	for _, namespace := range s.o.Namespaces {
+	for _, namespace := range namespaces {
 		job, err := s.o.Client.BatchV1().Jobs(namespace).Get(ctx, workload.Name(ref), metav1.GetOptions{})
 		switch {
 		case err == nil:
-			if id, err := workload.IdentifyJob(job); err == nil && id.Ref == ref {
+			if id, err := workload.IdentifyJob(job); err != nil || id.Ref != ref {
+				continue
+			}
+			if s.views[namespace] != nil {
 				return job, nil
 			}
+			unknown = append(unknown, fmt.Errorf("it is in namespace %s, which was taken from the agent; add it to the chart's computeNamespaces again, or delete the Job", namespace))
 		case apierrors.IsNotFound(err):
 		case apierrors.IsForbidden(err) && s.namespaceMissing(ctx, namespace):
 		default:

@@ -45,6 +45,9 @@ type attempt struct {
 	start   *grant
 	cancel  *protocol.Cancel
 	missing *protocol.Missing
+	// namespace is that of the compute, as a cancel or a search told it; the
+	// agent may not be set up for it any more.
+	namespace string
 
 	job    *batchv1.Job // as last seen; nil before
 	live   time.Time    // when the API server showed job and the watch did not yet; else zero

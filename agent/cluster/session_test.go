@@ -121,7 +121,7 @@ func TestHeldAndRoom(t *testing.T) {
 func TestOutsideOfRun(t *testing.T) {
 	c := new(Cluster)
 	c.Start(t.Context(), granted(time.Hour).start, protocol.Compute{}, time.Now().Add(time.Hour))
-	c.Cancel(t.Context(), protocol.Cancel{Ref: iris})
+	c.Cancel(t.Context(), protocol.Cancel{Ref: iris}, protocol.Compute{})
 	c.Folded(iris)
 	c.Resend()
 	if c.Synced() == nil || len(c.Held(true)) != 0 || len(c.Room([]protocol.Compute{{Name: "onprem"}})) != 0 {

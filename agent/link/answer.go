@@ -64,12 +64,12 @@ func (l *Link) handOver(ctx context.Context, reply *protocol.SyncReply, deadline
 	}
 	for _, cancel := range reply.Cancels {
 		if !l.outbox.ending(cancel.Ref) {
-			l.workloads.Cancel(ctx, cancel)
+			l.workloads.Cancel(ctx, cancel, computes[cancel.Compute])
 		}
 	}
 	for _, missing := range reply.Missing {
 		if !l.outbox.ending(missing.Ref) {
-			l.workloads.Resolve(ctx, missing)
+			l.workloads.Resolve(ctx, missing, computes[missing.Compute])
 		}
 	}
 }

@@ -43,11 +43,12 @@ type Workloads interface {
 	// adopts the one it has. From its return the attempt is held and its room
 	// is taken.
 	Start(ctx context.Context, start protocol.Start, compute protocol.Compute, deadline time.Time)
-	// Cancel ends an attempt, whether or not it has a Job.
-	Cancel(ctx context.Context, cancel protocol.Cancel)
+	// Cancel ends an attempt, whether or not it has a Job. Its compute has no
+	// namespace where the relay does not know it any more.
+	Cancel(ctx context.Context, cancel protocol.Cancel, compute protocol.Compute)
 	// Resolve looks for the Job of an attempt that the relay believes to live
-	// and did not see held.
-	Resolve(ctx context.Context, missing protocol.Missing)
+	// and did not see held; compute is as for Cancel.
+	Resolve(ctx context.Context, missing protocol.Missing, compute protocol.Compute)
 	// Folded says that the attempt's end is durable at the relay. The end
 	// need not be observed again, except for Resend.
 	Folded(ref protocol.Ref)

@@ -132,6 +132,7 @@ type workloads struct {
 	deadlines []time.Time
 	cancelled []protocol.Cancel
 	resolved  []protocol.Missing
+	at        []protocol.Compute // of what was cancelled or resolved
 	folded    []protocol.Ref
 	resends   int
 	changed   chan struct{} // holds a signal after each call
@@ -167,11 +168,11 @@ func (w *workloads) Room(computes []protocol.Compute) (room []protocol.Room) {
 func (w *workloads) Start(_ context.Context, s protocol.Start, _ protocol.Compute, deadline time.Time) {
 	w.do(func() { w.started, w.deadlines = append(w.started, s.Ref()), append(w.deadlines, deadline) })
 }
-func (w *workloads) Cancel(_ context.Context, c protocol.Cancel) {
-	w.do(func() { w.cancelled = append(w.cancelled, c) })
+func (w *workloads) Cancel(_ context.Context, c protocol.Cancel, at protocol.Compute) {
+	w.do(func() { w.cancelled, w.at = append(w.cancelled, c), append(w.at, at) })
 }
-func (w *workloads) Resolve(_ context.Context, m protocol.Missing) {
-	w.do(func() { w.resolved = append(w.resolved, m) })
+func (w *workloads) Resolve(_ context.Context, m protocol.Missing, at protocol.Compute) {
+	w.do(func() { w.resolved, w.at = append(w.resolved, m), append(w.at, at) })
 }
 func (w *workloads) Folded(ref protocol.Ref) { w.do(func() { w.folded = append(w.folded, ref) }) }
 func (w *workloads) Resend()                 { w.do(func() { w.resends++ }) }

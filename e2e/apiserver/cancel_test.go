@@ -26,7 +26,7 @@ func TestCancelBeforeCreate(t *testing.T) {
 	namespace := newNamespace(t, nil)
 	r := newRoom(t, []string{namespace})
 	ref := protocol.Ref{Job: "never", Attempt: 1}
-	r.Cancel(t.Context(), cancelOf(ref))
+	r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 	if e := r.await(ref, protocol.Canceled, protocol.UserCanceled); e.Reason.Message != "asked by ada" {
 		t.Errorf("reason is %s", e.Reason)
 	}
@@ -43,7 +43,7 @@ func TestCancelRacesStart(t *testing.T) {
 		if name > "d" {
 			r.awaitAny(ref)
 		}
-		r.Cancel(t.Context(), cancelOf(ref))
+		r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 		refs = append(refs, ref)
 	}
 	for _, ref := range refs {
@@ -61,7 +61,7 @@ func TestCancelRunning(t *testing.T) {
 	pods := schedule(t, namespace, ref)
 	runs(t, pods[0])
 	r.await(ref, protocol.Running, "")
-	r.Cancel(t.Context(), cancelOf(ref))
+	r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 	r.await(ref, protocol.Finalizing, protocol.UserCanceled)
 	if len(r.ends(ref)) != 0 || !r.holds(ref) {
 		t.Error("ended while its pod runs")
@@ -84,7 +84,7 @@ func TestCancelTooLate(t *testing.T) {
 	r.await(ref, protocol.Completed, "")
 	r.stop()
 	r = newRoom(t, []string{namespace})
-	r.Cancel(t.Context(), cancelOf(ref))
+	r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 	r.await(ref, protocol.Completed, "")
 	for _, e := range r.ends(ref) {
 		if e.State != protocol.Completed {
@@ -105,7 +105,7 @@ func TestLeftover(t *testing.T) {
 	pods := schedule(t, namespace, ref)
 	runs(t, pods[0])
 	r.await(ref, protocol.Running, "")
-	r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true})
+	r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true}, protocol.Compute{})
 	obey(t, pods[0])
 	r.until("not held any more", func() bool { return !r.holds(ref) })
 	// The next attempt's observation comes behind whatever could still be said.
@@ -184,14 +184,14 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 func TestDeleteOnlyThatJob(t *testing.T) {
 	t.Run("cancel", func(t *testing.T) {
 		lagging(t, func(r *room, _ *gate, ref protocol.Ref) {
-			r.Cancel(t.Context(), cancelOf(ref))
+			r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 			r.awaitEnd(ref)
 			r.oneEnd(ref)
 		})
 	})
 	t.Run("leftover", func(t *testing.T) {
 		lagging(t, func(r *room, g *gate, ref protocol.Ref) {
-			r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true})
+			r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true}, protocol.Compute{})
 			r.until("a delete to be tried", func() bool { return g.deletes.Load() > 0 })
 			g.reopen()
 			r.until("not held any more", func() bool { return !r.holds(ref) })

@@ -80,7 +80,7 @@ func TestCancelAcrossRestart(t *testing.T) {
 	pods := schedule(t, namespace, ref)
 	runs(t, pods[0])
 	r.await(ref, protocol.Running, "")
-	r.Cancel(t.Context(), cancelOf(ref))
+	r.Cancel(t.Context(), cancelOf(ref), protocol.Compute{})
 	r.await(ref, protocol.Finalizing, protocol.UserCanceled)
 	r.stop()
 	r = newRoom(t, []string{namespace})
@@ -106,7 +106,7 @@ func TestServerAway(t *testing.T) {
 	t.Log(r.Synced())
 	during := r.grant(unstarted("during"), namespace)
 	canceled := protocol.Ref{Job: "never", Attempt: 1}
-	r.Cancel(t.Context(), cancelOf(canceled))
+	r.Cancel(t.Context(), cancelOf(canceled), protocol.Compute{})
 	if !r.holds(before) {
 		t.Error("forgot what it held")
 	}

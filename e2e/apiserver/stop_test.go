@@ -75,7 +75,7 @@ func TestNodeLost(t *testing.T) {
 	r.stop()
 	r = newRoom(t, []string{namespace}, soon)
 	r.await(ref, protocol.Failed, protocol.NodeLost)
-	r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true})
+	r.Cancel(t.Context(), protocol.Cancel{Ref: ref, Ended: true}, protocol.Compute{})
 	r.until("not held any more", func() bool { return !r.holds(ref) })
 	r.oneEnd(ref)
 }
@@ -103,13 +103,13 @@ func TestDeletedByAdmin(t *testing.T) {
 	r.stop()
 	remove(unseen)
 	r = newRoom(t, []string{namespace})
-	r.Resolve(t.Context(), protocol.Missing{Ref: unseen})
+	r.Resolve(t.Context(), protocol.Missing{Ref: unseen}, protocol.Compute{})
 	r.await(unseen, protocol.Failed, protocol.JobDeleted)
 	r.oneEnd(unseen)
 
 	timed := protocol.Ref{Job: "timed", Attempt: 1}
 	latest := protocol.Event{Ref: timed, State: protocol.Finalizing, Reason: protocol.NewReason(protocol.Timeout, "1h")}
-	r.Resolve(t.Context(), protocol.Missing{Ref: timed, Latest: &latest})
+	r.Resolve(t.Context(), protocol.Missing{Ref: timed, Latest: &latest}, protocol.Compute{})
 	r.await(timed, protocol.Failed, protocol.Timeout)
 	r.oneEnd(timed)
 }
@@ -121,7 +121,7 @@ func TestResolvePresent(t *testing.T) {
 	ref := r.grant(unstarted("present"), namespace)
 	r.await(ref, protocol.Queued, protocol.Unschedulable)
 	before := len(r.story())
-	r.Resolve(t.Context(), protocol.Missing{Ref: ref})
+	r.Resolve(t.Context(), protocol.Missing{Ref: ref}, protocol.Compute{})
 	r.until("observed again", func() bool { return len(r.story()) > before })
 	if len(r.ends(ref)) != 0 || !r.holds(ref) {
 		t.Errorf("observed %s", r.story())

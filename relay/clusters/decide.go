@@ -55,12 +55,12 @@ func (s *Service) decide(ctx context.Context, name string, c *cluster, sync *pro
 	for _, claim := range s.opts.Records.Claims(name) {
 		switch {
 		case claim.Cancel != nil:
-			cancels = append(cancels, protocol.Cancel{Ref: claim.Ref, Reason: claim.Cancel})
+			cancels = append(cancels, protocol.Cancel{Ref: claim.Ref, Compute: claim.Compute, Reason: claim.Cancel})
 		case held[claim.Ref] || !sees:
 		case claim.Latest == nil:
 			again = append(again, claim)
 		default:
-			missing = append(missing, protocol.Missing{Ref: claim.Ref, Latest: claim.Latest})
+			missing = append(missing, protocol.Missing{Ref: claim.Ref, Compute: claim.Compute, Latest: claim.Latest})
 		}
 	}
 
