@@ -24,6 +24,12 @@ const (
 	// unsyncedInterval is the time to the next sync while the cluster is out
 	// of step with its API server.
 	unsyncedInterval = 5 * time.Second
+	// maxHeldBytes bounds what a page of attempts takes of a message, whatever
+	// their names, with space for the rest of the sync.
+	maxHeldBytes = 192 << 10
+	// refBytes is what an attempt takes besides the name of its job, at most:
+	// {"job":"","attempt":10},
+	refBytes = 24
 )
 
 // newRetry returns delays with full jitter, of up to half a minute, for ever.
@@ -90,17 +96,17 @@ func (l *Link) sync(ctx context.Context, s *session) (time.Duration, error) {
 	l.outOfStep(problem)
 	held := l.held(false)
 	l.outbox.retain(held)
-	req := &protocol.Sync{Info: l.info(), Held: held[:min(len(held), protocol.MaxHeld)], Last: true}
+	req := &protocol.Sync{Info: l.info(), Held: page(held), Last: true}
 	switch {
 	case problem != nil:
 		// Never a full sync: what this one does not hold may exist.
-		req.Problems = []string{problem.Error()}
+		req.Problems = []string{protocol.NewReason("", "%v", problem).Message} // cut where it is too long
 	case s.full:
 		return l.fullSync(ctx, s)
-	case len(held) > protocol.MaxHeld:
-		req.Problems = []string{fmt.Sprintf("the cluster holds %d unfinished attempts; new ones are taken when there are fewer than %d", len(held), protocol.MaxHeld)}
+	case len(held) > len(req.Held):
+		req.Problems = []string{fmt.Sprintf("the cluster holds %d unfinished attempts; new ones are taken when there are fewer than %d", len(held), len(req.Held))}
 	default:
-		req.Room = l.room(protocol.MaxHeld - len(held))
+		req.Room = l.room(spare(held))
 	}
 	next, needFull, err := l.exchange(ctx, s, req, problem == nil)
 	if err != nil {
@@ -120,9 +126,9 @@ func (l *Link) fullSync(ctx context.Context, s *session) (time.Duration, error) 
 	l.log.Info().Msg("the relay asks for everything that the cluster holds")
 	held := l.held(true)
 	for {
-		page := held[:min(len(held), protocol.MaxHeld)]
-		held = held[len(page):]
-		req := &protocol.Sync{Info: l.info(), Held: page, Full: true, Last: len(held) == 0}
+		part := page(held)
+		held = held[len(part):]
+		req := &protocol.Sync{Info: l.info(), Held: part, Full: true, Last: len(held) == 0}
 		next, needFull, err := l.exchange(ctx, s, req, true)
 		switch {
 		case err != nil:
@@ -138,6 +144,26 @@ func (l *Link) fullSync(ctx context.Context, s *session) (time.Duration, error) 
 		l.workloads.Resend()
 		return next, nil
 	}
+}
+
+// page is what a sync can list of the attempts, the first of them.
+func page(held []protocol.Ref) []protocol.Ref {
+	size := 0
+	for i, ref := range held {
+		if size += refBytes + len(ref.Job); i == protocol.MaxHeld || size > maxHeldBytes {
+			return held[:i]
+		}
+	}
+	return held
+}
+
+// spare is how many attempts more a sync can list, whatever their names.
+func spare(held []protocol.Ref) int {
+	left := maxHeldBytes
+	for _, ref := range held {
+		left -= refBytes + len(ref.Job)
+	}
+	return max(0, min(protocol.MaxHeld-len(held), left/(refBytes+protocol.MaxName)))
 }
 
 // held are the attempts of the workloads, and those whose end waits to be
