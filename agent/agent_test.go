@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/bus"
@@ -144,11 +146,11 @@ func TestTenure(t *testing.T) {
 	}
 	late := newTenure()
 	late.withdraw()
-	if !is(resigned) || late.begin() || late.wait() != nil {
+	if !is(resigned) || late.begin(func() {}) || late.wait() != nil {
 		t.Error("a withdrawn candidate leads")
 	}
 	leads := newTenure()
-	if !leads.begin() {
+	if !leads.begin(func() {}) {
 		t.Fatal("a candidate does not lead")
 	}
 	leads.withdraw()
@@ -161,7 +163,7 @@ func TestTenure(t *testing.T) {
 		t.Error("the end of the work did not give the lease up")
 	}
 	lost := newTenure()
-	if lost.wait() != nil || lost.begin() {
+	if lost.wait() != nil || lost.begin(func() {}) {
 		t.Error("work began after the election ended")
 	}
 }
@@ -221,5 +223,66 @@ func TestHostPort(t *testing.T) {
 		if _, _, err := net.SplitHostPort(hostPort(u)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// lease is one in memory, as its holder sees it.
+type lease struct {
+	resourcelock.Interface
+	holder  string
+	updates []string // holders that it was given
+}
+
+func (l *lease) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder}, nil, nil
+}
+
+func (l *lease) Update(_ context.Context, record resourcelock.LeaderElectionRecord) error {
+	l.updates = append(l.updates, record.HolderIdentity)
+	return nil
+}
+
+func (l *lease) Identity() string { return "me" }
+
+// TestLock: a lease whose renewal failed is given up after the work under it
+// has ended, and only where it is not another's by then.
+func TestLock(t *testing.T) {
+	free := resourcelock.LeaderElectionRecord{}
+	for _, tc := range []struct {
+		name  string
+		ends  bool   // the work does, when it is told to
+		taker string // who has the lease after that
+		freed bool
+	}{
+		{"the work ends", true, "me", true},
+		{"the work goes on", false, "me", false},
+		{"another has taken it", true, "other", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := &lease{holder: "me"}
+			work := &tenure{resign: func() {}, ended: make(chan struct{})}
+			work.begin(func() {
+				if tc.ends {
+					l.holder = tc.taker
+					work.end(nil)
+				}
+			})
+			locked := lock{Interface: l, t: work}
+			if err := locked.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "me"}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			if !tc.ends {
+				cancel()
+			}
+			defer cancel()
+			err := locked.Update(ctx, free)
+			if freed := slices.Contains(l.updates, ""); freed != tc.freed || freed != (err == nil) {
+				t.Errorf("freed %v, error %v; want %v", freed, err, tc.freed)
+			}
+			if work.begin(func() {}) {
+				t.Error("work began under a lease that is being given up")
+			}
+		})
 	}
 }

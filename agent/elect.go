@@ -51,20 +51,20 @@ func (a *Agent) candidate(ctx context.Context) error {
 	defer context.AfterFunc(ctx, t.withdraw)()
 
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+		Lock: lock{t: t, Interface: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Name: LeaseName, Namespace: a.o.PodNamespace},
 			Client:     a.leases.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: a.o.PodName + "_" + rand.Text()},
-		},
+		}},
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: leaseRetry,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(held context.Context) {
-				if !t.begin() {
-					return
-				}
 				work, stop := context.WithCancel(ctx)
 				defer stop()
+				if !t.begin(stop) {
+					return
+				}
 				defer context.AfterFunc(held, stop)()
 				t.end(a.lead(work))
 			},
@@ -78,6 +78,32 @@ func (a *Agent) candidate(ctx context.Context) error {
 	return t.wait()
 }
 
+// lock is a lease that is given up only after the work under it has ended: the
+// election would give it up as soon as a renewal fails, before it says so.
+type lock struct {
+	resourcelock.Interface
+	t *tenure
+}
+
+// Update renews the lease, or gives it up, which is to have no holder.
+func (l lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if record.HolderIdentity != "" {
+		return l.Interface.Update(ctx, record)
+	}
+	if err := l.t.halt(ctx); err != nil {
+		return err
+	}
+	// Meanwhile it may have become another's.
+	now, _, err := l.Get(ctx)
+	switch {
+	case err != nil:
+		return err
+	case now.HolderIdentity != l.Identity():
+		return fmt.Errorf("the lease is %s's by now", now.HolderIdentity)
+	}
+	return l.Interface.Update(ctx, record)
+}
+
 // tenure is one candidacy, and the leading that may come of it.
 type tenure struct {
 	resign func() // gives the lease, or the wait for it, up
@@ -86,15 +112,34 @@ type tenure struct {
 	mu    sync.Mutex
 	began bool
 	over  bool
+	stop  func() // tells the work to end, once it began
 	err   error
 }
 
-// begin starts the work, unless it is too late for that.
-func (t *tenure) begin() bool {
+// begin starts the work, which stop ends, unless it is too late for that.
+func (t *tenure) begin(stop func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.began = !t.over
+	t.began, t.stop = !t.over, stop
 	return t.began
+}
+
+// halt ends the work, where it began, and waits for its end.
+func (t *tenure) halt(ctx context.Context) error {
+	t.mu.Lock()
+	t.over = true
+	began := t.began
+	t.mu.Unlock()
+	if !began {
+		return nil
+	}
+	t.stop()
+	select {
+	case <-t.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the work under the lease goes on: %w", ctx.Err())
+	}
 }
 
 // end notes that the work has ended, and gives the lease up.
