@@ -131,7 +131,7 @@ func New(o Options) (*Agent, error) {
 	if err := a.connectKube(); err != nil {
 		return nil, fmt.Errorf("agent: Kubernetes API: %w", err)
 	}
-	if a.dialer, err = dial.New(o.Dial); err != nil {
+	if a.dialer, err = dial.New(a.o.Dial); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.line = newLine(a.busOptions())
