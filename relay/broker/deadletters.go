@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,25 +11,34 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// DeadLetters is the stream of agents' messages that could not be used. Their
-// header Reason says why, Subject where they were sent to.
+// DeadLetters is the stream of agents' messages that could not be used, of long
+// ones their beginning. Their header Reason says why, Subject where they were
+// sent to, Length how many bytes they had.
 const DeadLetters = "DEADLETTERS"
 
 const (
 	deadPrefix    = "dead."
 	headerReason  = "Reason"
 	headerSubject = "Subject"
+	headerLength  = "Length"
 	maxReason     = 1 << 10
+)
+
+// Bounds of the stream: two hundred clusters may send nothing but junk, and
+// none pushes out what another one sent.
+const (
+	maxLetter         = 8 << 10 // bytes kept of a message
+	lettersPerSubject = 10      // of a cluster and a verb
+	maxLetters        = 64 << 20
 )
 
 func (b *Broker) makeDeadLetters(ctx context.Context) error {
 	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:     DeadLetters,
-		Subjects: []string{deadPrefix + ">"},
-		MaxBytes: 32 << 20,
-		MaxAge:   14 * 24 * time.Hour,
-		// One cluster's junk does not push out another's.
-		MaxMsgsPerSubject: 200,
+		Name:              DeadLetters,
+		Subjects:          []string{deadPrefix + ">"},
+		MaxBytes:          maxLetters,
+		MaxAge:            14 * 24 * time.Hour,
+		MaxMsgsPerSubject: lettersPerSubject,
 		Discard:           jetstream.DiscardOld,
 	})
 	if err != nil {
@@ -51,7 +61,8 @@ func (b *Broker) deadLetter(ctx context.Context, m *nats.Msg, bad error) {
 	letter := nats.NewMsg(deadPrefix + m.Subject)
 	letter.Header.Set(headerReason, reason)
 	letter.Header.Set(headerSubject, m.Subject)
-	letter.Data = m.Data
+	letter.Header.Set(headerLength, strconv.Itoa(len(m.Data)))
+	letter.Data = m.Data[:min(len(m.Data), maxLetter)]
 	if _, err := b.js.PublishMsg(ctx, letter); err != nil {
 		b.opts.Log.Error().Err(err).Str("subject", m.Subject).Msg("cannot keep the dead letter")
 	}
