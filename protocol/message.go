@@ -161,7 +161,7 @@ type LogReply struct {
 	EOF bool `json:"eof,omitempty"`
 	// Taken is false where the chunk did not start at the relay's position.
 	Taken bool `json:"taken"`
-	// Unknown: the relay does not have this attempt; stop sending.
+	// Unknown: the relay does not have this attempt; ask again much later.
 	Unknown bool `json:"unknown,omitempty"`
 }
 

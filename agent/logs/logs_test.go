@@ -117,28 +117,43 @@ func TestReleasedPod(t *testing.T) {
 }
 
 func TestTheRelayMayStopIt(t *testing.T) {
-	for name, fate := range map[string]error{
-		"unknown attempt": errUnknown,
-		"refused":         &protocol.Refusal{Message: "no"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				k, r := newKubelet(), newRelay()
-				client, stopKubelet := k.client(t)
-				r.fates = []error{nil, fate}
-				l, stop := follow(t, client, r, iris)
-				k.write(time.Now(), "one\n")
-				time.Sleep(time.Minute)
-				l.Sync([]Pod{iris}) // still there: no reason to begin again
-				time.Sleep(time.Minute)
-				if r.got() != "" || k.opened != 1 {
-					t.Errorf("the relay has %q; the log was opened %d times", r.got(), k.opened)
-				}
-				stop()
-				stopKubelet()
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKubelet(), newRelay()
+		client, stopKubelet := k.client(t)
+		r.fates = []error{nil, &protocol.Refusal{Message: "no"}}
+		l, stop := follow(t, client, r, iris)
+		k.write(time.Now(), "one\n")
+		time.Sleep(time.Minute)
+		l.Sync([]Pod{iris}) // still there: no reason to begin again
+		time.Sleep(time.Minute)
+		if r.got() != "" || k.opened != 1 {
+			t.Errorf("the relay has %q; the log was opened %d times", r.got(), k.opened)
+		}
+		stop()
+		stopKubelet()
+	})
+}
+
+// A relay that was restored from a backup does not know the attempt before the
+// cluster told of it: the output is kept back, and comes then.
+func TestUnknownAttemptIsAskedForLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKubelet(), newRelay()
+		client, stopKubelet := k.client(t)
+		r.fates = []error{nil, errUnknown, errUnknown}
+		_, stop := follow(t, client, r, iris)
+		k.write(time.Now(), "one\n")
+		time.Sleep(unknownPause / 2)
+		if r.got() != "" {
+			t.Errorf("the relay has %q before it was asked again", r.got())
+		}
+		time.Sleep(4 * unknownPause)
+		if r.got() != "one\n" || len(r.gaps) > 0 {
+			t.Errorf("the relay has %q, gaps %q", r.got(), r.gaps)
+		}
+		stop()
+		stopKubelet()
+	})
 }
 
 // A single pod that was disrupted is replaced under the same rank: its

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -16,6 +17,9 @@ const (
 	// chunkInterval is the least time between two chunks of a pod that are
 	// not full.
 	chunkInterval = 200 * time.Millisecond
+	// unknownPause is how long, on average, a relay that does not have the
+	// attempt is left alone: one that was restored from a backup learns of it.
+	unknownPause = time.Minute
 )
 
 // sender ships the output of one rank, chunk by chunk.
@@ -102,13 +106,19 @@ func (s *sender) send(ctx context.Context, chunk *protocol.LogChunk) bool {
 				return false
 			}
 			continue
+		case reply.Unknown:
+			s.log.Debug().Msg("the relay does not know the attempt; asking again later")
+			if !wait(ctx, unknownPause/2+rand.N(unknownPause)) {
+				return false
+			}
+			continue
 		}
 		if reply.Taken {
 			s.metrics.bytes.Add(float64(len(chunk.Data)))
 		}
 		s.last, s.at = time.Now(), reply.At
 		s.rewound = compare(reply.At, chunk.To) != 0
-		s.stopped = reply.Unknown || reply.EOF
+		s.stopped = reply.EOF
 		return !s.rewound && !s.stopped
 	}
 }
