@@ -35,7 +35,8 @@ func TestDeadLetters(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(m.Data) != letter || m.Header.Get("Reason") == "" || m.Header.Get("Subject") != "up.c.sync" {
+		// Of a long message the beginning is kept.
+		if string(m.Data) != letter[:min(len(letter), 8<<10)] || m.Header.Get("Reason") == "" || m.Header.Get("Subject") != "up.c.sync" {
 			t.Errorf("dead letter %d: %v, %d bytes", i, m.Header, len(m.Data))
 		}
 	}
