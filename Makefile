@@ -18,6 +18,8 @@ KUBERNETES_LDFLAGS := -s -w \
 
 GO_FOLDERS := agent deploy e2e internal protocol relay
 STATICCHECK := tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck
+# Without the mains that link Kubernetes and CoreDNS, whose whole source would be read.
+LINTED = $$(go -C e2e list ./... | grep -vE '/cmd/(k8s|coredns)$$')
 LAB := go -C e2e run ./cmd/lab
 MAKE_QUIETLY := $(MAKE) --no-print-directory
 
@@ -73,12 +75,11 @@ lint-vet:
 	@unformatted="$$(gofmt -l $(GO_FOLDERS))" && test -z "$$unformatted" || \
 	{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
-	go -C e2e vet ./...
+	go -C e2e vet $(LINTED)
 
 lint-static:
 	go $(STATICCHECK) ./...
-# Without the mains that link Kubernetes and CoreDNS, whose whole source would be read.
-	go -C e2e $(STATICCHECK) $$(go -C e2e list ./... | grep -vE '/cmd/(k8s|coredns)$$')
+	go -C e2e $(STATICCHECK) $(LINTED)
 
 unit: ## Run the product's own tests, with a real broker, TLS and proxies in process
 	go test ./...
