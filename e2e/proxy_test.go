@@ -31,7 +31,7 @@ func TestMainJobThroughProxy(t *testing.T) {
 	}
 	// The agent reached the relay before this test, the code may come over a
 	// connection that it kept: a restart of squid makes it dial, and squid log.
-	site(t).KillProxy(t)
+	site(t).StopProxy(t)
 	site(t).StartProxy(t)
 	waitForSync(t)
 	if now := site(t).Proxied(t); now <= proxied {

@@ -27,6 +27,14 @@ func (l *Lab) StartRelay(t testing.TB) {
 // KillProxy ends squid at once.
 func (l *Lab) KillProxy(t testing.TB) { l.kill(t, "squid") }
 
+// StopProxy asks squid to end: it closes its connections, and logs them.
+func (l *Lab) StopProxy(t testing.TB) {
+	t.Helper()
+	if err := l.host.Process("squid").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // StartProxy starts squid again.
 func (l *Lab) StartProxy(t testing.TB) {
 	t.Helper()
