@@ -17,11 +17,26 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 123456789, time.UTC)
 
+// signingKey is the same at every run.
+func signingKey() *SigningKey {
+	key, err := SigningKeyFromSeed([]byte(strings.Repeat("k", 32)))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
+
+func sealed(box string) Sealed {
+	return Sealed{To: "X" + strings.Repeat("A", 55), From: "X" + strings.Repeat("B", 55), Box: []byte(box)}
+}
+
+func ptr[T any](v T) *T { return &v }
+
 func iris() Job {
 	return Job{
 		Name: "iris-1", DisplayName: "Iris", Experiment: "demo", Tags: map[string]string{"team": "a"},
 		Command: "python3 train.py --rate 0.1", Code: "sha256:" + strings.Repeat("ab", 32), Image: "sklearn:1",
-		Env: map[string]string{"SEED": "7"}, Inputs: map[string]string{"rate": "0.1"},
+		Env: map[string]string{"SEED": "7"}, SecretEnv: map[string]Sealed{"TOKEN": sealed("token")}, PullSecret: ptr(sealed("pull")), Inputs: map[string]string{"rate": "0.1"},
 		Compute: "onprem", Instances: 1, TimeoutSeconds: 3600, Priority: 1,
 	}
 }
@@ -52,14 +67,19 @@ func messages() []message {
 	return []message{
 		of("sync", &Sync{Nonce: "n-0123456789abcdef", Session: "s-0123456789abcdef", Term: 2,
 			Info: Info{AgentVersion: "0.1.0", KubernetesVersion: "v1.37.2", Leader: "agent-x", Nodes: 3},
-			Held: []Ref{ref}, Full: true, Last: true, Room: []Room{{Compute: "onprem", Free: 4}}, Problems: []string{"the API server does not answer"}}, new(Sync)),
-		of("sync-reply", &SyncReply{Nonce: "n-0123456789abcdef", Term: 2, NeedFull: true,
+			Held: []Ref{ref}, Full: true, Last: true, Room: []Room{{Compute: "onprem", Free: 4}}, Problems: []string{"the API server does not answer"},
+			Keys: []string{signingKey().Public().ID()}, Trust: "0123456789abcdef", Nudge: "w0123456789abcdef",
+			Incidents: []Incident{{Time: noon, Kind: Forged, Message: "its signature is wrong", Count: 2}},
+			Check:     &Check{Time: noon, Results: []CheckResult{{Name: "proxy", OK: false, Detail: "407", Fix: "give the password"}}}}, new(Sync)),
+		of("sync-reply", &SyncReply{Cluster: "onprem-1", Nonce: "n-0123456789abcdef", ValidSeconds: 20, Term: 2, NeedFull: true,
+			Trust:  &Trust{Keys: []RelayKey{signingKey().Public()}, CA: "-----BEGIN CERTIFICATE-----"},
 			Starts: []Start{{Attempt: 1, Job: iris()}}, Cancels: []Cancel{{Ref: ref, Compute: "onprem", Ended: true, Reason: NewReason(UserCanceled, "asked")}},
 			Missing: []Missing{{Ref: ref, Compute: "onprem", Latest: &running}}, Computes: []Compute{{Name: "onprem", Namespace: "train"}}, More: true}, new(SyncReply)),
 		of("event", &EventBatch{Events: []Event{event}}, new(EventBatch)),
 		of("event-reply", &EventReply{Results: []EventResult{{Ref: ref, Outcome: Folded}}}, new(EventReply)),
 		of("log", &LogChunk{Ref: ref, Rank: 1, From: LogPosition{}, To: LogPosition{Time: noon, Lines: 2}, Data: []byte("a\nb\n"), Gap: "rotated", EOF: true}, new(LogChunk)),
 		of("log-reply", &LogReply{At: LogPosition{Time: noon, Lines: 2}, EOF: true, Taken: true, Unknown: true}, new(LogReply)),
+		of("enrolment", &Enrolment{Nonce: "n-0123456789abcdef", Cluster: "onprem-1", Trust: Trust{Keys: []RelayKey{signingKey().Public()}}}, new(Enrolment)),
 		of("refusal", &Refusal{Message: "no such verb", Temporary: true}, new(Refusal)),
 	}
 }
@@ -164,6 +184,7 @@ func FuzzDecode(f *testing.F) {
 		again(t, data, new(LogChunk))
 		again(t, data, new(LogReply))
 		again(t, data, new(Refusal))
+		again(t, data, new(Enrolment))
 	})
 }
 

@@ -10,13 +10,19 @@
 //	sync   up.CLUSTER.sync    what the cluster holds and has room for → what to start and to cancel
 //	event  up.CLUSTER.event   what became of attempts                 → which events were folded
 //	log    up.CLUSTER.log     a run of a pod's output                 → the position reached
-//	nudge  nudge.CLUSTER      relay → agent, empty, may be lost: "sync now"
+//	nudge  nudge.CLUSTER.WORD relay → agent, empty, may be lost: "sync now"
+//
+// A cluster's agent joins before that, once, over HTTPS, with an [Enrol].
 //
 // A message is one JSON object in an [Envelope] that names the protocol's
 // version and the message's kind. [Encode] and [Decode] refuse what is too
 // large, of another version or kind, or invalid, with an error that names the
 // field; a receiver answers such a message with an error and lives on.
 // Unknown fields are ignored, so that a newer peer may say more.
+//
+// What a relay answers to a sync is signed, and is believed by the key that the
+// agent learnt when it joined ([DecodeSigned]): whoever carries the message can
+// lose it, and not alter, replay or redirect it.
 //
 // # Who writes what
 //

@@ -28,6 +28,11 @@ type Job struct {
 	Code  string            `json:"code,omitempty"`
 	Image string            `json:"image"`
 	Env   map[string]string `json:"environment_variables,omitempty"`
+	// SecretEnv are variables whose values only the cluster can read.
+	SecretEnv map[string]Sealed `json:"secret_environment_variables,omitempty"`
+	// PullSecret is a sealed docker configuration (config.json) with which the
+	// image is pulled; nil for none.
+	PullSecret *Sealed `json:"pull_secret,omitempty"`
 	// Inputs are the literal inputs, already substituted in Command.
 	Inputs map[string]string `json:"inputs,omitempty"`
 
@@ -113,7 +118,7 @@ func (j *Job) Validate() error {
 		field string
 		n     int
 		max   int
-	}{{"environment_variables", len(j.Env), MaxEnv}, {"inputs", len(j.Inputs), MaxInputs}, {"tags", len(j.Tags), MaxTags}} {
+	}{{"environment_variables", len(j.Env), MaxEnv}, {"secret_environment_variables", len(j.SecretEnv), MaxSecrets}, {"inputs", len(j.Inputs), MaxInputs}, {"tags", len(j.Tags), MaxTags}} {
 		if m.n > m.max {
 			bad(m.field, "%d entries, at most %d are allowed", m.n, m.max)
 		}
@@ -126,25 +131,53 @@ func (j *Job) Validate() error {
 			bad("environment_variables", "the value of %s contains a NUL byte", k)
 		}
 	}
+	for k, v := range j.SecretEnv {
+		if !envRE.MatchString(k) {
+			bad("secret_environment_variables", "%q is not the name of a variable", Cut(k, 80))
+		}
+		if _, twice := j.Env[k]; twice {
+			bad("secret_environment_variables", "%s is among environment_variables, too", k)
+		}
+		if err := v.Validate(); err != nil {
+			bad("secret_environment_variables", "%s: %v", Cut(k, 80), err)
+		}
+	}
+	if j.PullSecret != nil {
+		if err := j.PullSecret.Validate(); err != nil {
+			bad("pull_secret", "%v", err)
+		}
+	}
 	if strings.ContainsRune(j.Command, 0) {
 		bad("command", "contains a NUL byte")
 	}
 	if len(errs) == 0 {
-		if n := len(j.canonical()); n > MaxJobSpec {
+		if n := len(canonical(j)); n > MaxJobSpec {
 			bad("job", "%d bytes as JSON, at most %d are allowed; put large values into files of the code", n, MaxJobSpec)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Digest identifies the specification: equal jobs have equal digests.
+// Digest identifies the specification: equal jobs have equal digests. Of a
+// sealed value only its use counts: the same value is sealed differently each
+// time.
 func (j *Job) Digest() string {
-	sum := sha256.Sum256(j.canonical())
+	plain := *j
+	if j.SecretEnv != nil {
+		plain.SecretEnv = make(map[string]Sealed, len(j.SecretEnv))
+		for name := range j.SecretEnv {
+			plain.SecretEnv[name] = Sealed{}
+		}
+	}
+	if j.PullSecret != nil {
+		plain.PullSecret = new(Sealed)
+	}
+	sum := sha256.Sum256(canonical(&plain))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // canonical is the job's JSON; encoding/json sorts the keys of maps.
-func (j *Job) canonical() []byte {
+func canonical(j *Job) []byte {
 	b, err := json.Marshal(j)
 	if err != nil { // strings, numbers and maps of strings always marshal
 		panic(err)

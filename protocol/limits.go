@@ -31,6 +31,12 @@ const (
 	MaxComputes     = 200  // computes of one cluster
 	MaxAttempts     = 10   // attempts of one job
 	MaxSnapshotSize = 2 << 30
+	MaxRelayKeys    = 4        // signing keys that a cluster trusts at a time
+	MaxCA           = 16 << 10 // bytes of the authority of a relay's certificate, PEM
+	MaxSealed       = 16 << 10 // bytes of a sealed value
+	MaxSecrets      = 50       // sealed variables of a job
+	MaxChecks       = 40       // results of a self-check
+	MaxCheckText    = 512      // bytes of a result's detail, and of its fix
 )
 
 // Times of the protocol.

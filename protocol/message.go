@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -29,6 +30,42 @@ type Sync struct {
 	Room []Room `json:"room,omitempty"`
 	// Problems are what keeps the agent from taking work, for people.
 	Problems []string `json:"problems,omitempty"`
+	// Keys are the IDs of the relay's keys that the cluster trusts; Trust is
+	// the digest of all that it trusts.
+	Keys  []string `json:"keys,omitempty"`
+	Trust string   `json:"trust,omitempty"`
+	// Nudge is an unguessable word: nudges are expected at
+	// nudge.CLUSTER.NUDGE, so that no other cluster can send them.
+	Nudge string `json:"nudge,omitempty"`
+	// Incidents are the messages that were not believed since the last sync
+	// that was answered.
+	Incidents []Incident `json:"incidents,omitempty"`
+	// Check is the newest self-check, where the relay does not have it yet.
+	Check *Check `json:"check,omitempty"`
+}
+
+// Incident is a message that an agent refused to believe.
+type Incident struct {
+	Time    time.Time  `json:"time"`
+	Kind    BreachKind `json:"kind"`
+	Message string     `json:"message"`
+	// Count is how many of the kind there were since the last report.
+	Count int `json:"count"`
+}
+
+// Check is what an agent found when it checked its own surroundings.
+type Check struct {
+	Time    time.Time     `json:"time"`
+	Results []CheckResult `json:"results"`
+}
+
+// CheckResult is one thing that was checked.
+type CheckResult struct {
+	Name string `json:"name"` // such as "proxy"
+	OK   bool   `json:"ok"`
+	// Detail is what was found, Fix what to do about it where it is not OK.
+	Detail string `json:"detail,omitempty"`
+	Fix    string `json:"fix,omitempty"`
 }
 
 // Info is what an agent says of itself.
@@ -45,9 +82,17 @@ type Room struct {
 	Free    int    `json:"free"`
 }
 
-// SyncReply is the relay's answer to a Sync.
+// SyncReply is the relay's answer to a Sync. It is signed: see DecodeSigned.
 type SyncReply struct {
-	Nonce string `json:"nonce"`
+	// Cluster is whom it is for, Nonce that of the Sync that it answers.
+	Cluster string `json:"cluster"`
+	Nonce   string `json:"nonce"`
+	// ValidSeconds is how long after sending the Sync the agent may act on the
+	// answer, at most; see StartDeadline.
+	ValidSeconds int `json:"valid_seconds"`
+	// Trust is what to trust from now on, where it differs from what the Sync
+	// said; nil for no change.
+	Trust *Trust `json:"trust,omitempty"`
 	// Term is the session's term, of every Version that it writes.
 	Term uint64 `json:"term"`
 	// NeedFull: the relay has not folded a full sync of this cluster since it
@@ -202,6 +247,41 @@ func (s *Sync) Validate() error {
 	for _, problem := range s.Problems[:min(len(s.Problems), MaxProblems)] {
 		errs = append(errs, checkLength("problem", problem, MaxReason+4))
 	}
+	if len(s.Keys) > MaxRelayKeys {
+		errs = append(errs, fmt.Errorf("keys: %d, at most %d are allowed", len(s.Keys), MaxRelayKeys))
+	}
+	for _, id := range s.Keys[:min(len(s.Keys), MaxRelayKeys)] {
+		errs = append(errs, checkLength("key", id, 16))
+	}
+	errs = append(errs, checkLength("trust", s.Trust, 16))
+	if s.Nudge != "" && !nudgeRE.MatchString(s.Nudge) {
+		errs = append(errs, errors.New("nudge: not 16 to 64 letters and digits"))
+	}
+	if len(s.Incidents) > MaxProblems {
+		errs = append(errs, fmt.Errorf("incidents: %d, at most %d are allowed", len(s.Incidents), MaxProblems))
+	}
+	for _, i := range s.Incidents[:min(len(s.Incidents), MaxProblems)] {
+		errs = append(errs, checkLength("incident", i.Message, MaxReason+4), checkLength("incident's kind", string(i.Kind), MaxReasonCode))
+	}
+	return errors.Join(append(errs, s.Check.validate())...)
+}
+
+var nudgeRE = regexp.MustCompile(`^[A-Za-z0-9]{16,64}$`)
+
+func (c *Check) validate() error {
+	if c == nil {
+		return nil
+	}
+	if len(c.Results) > MaxChecks {
+		return fmt.Errorf("check: %d results, at most %d are allowed", len(c.Results), MaxChecks)
+	}
+	var errs []error
+	for _, r := range c.Results {
+		errs = append(errs,
+			checkLength("check's name", r.Name, MaxReasonCode),
+			checkLength("check's detail", r.Detail, MaxCheckText+4),
+			checkLength("check's fix", r.Fix, MaxCheckText+4))
+	}
 	return errors.Join(errs...)
 }
 
@@ -215,8 +295,19 @@ func (i *Info) validate() error {
 // Validate says what is wrong with the message. Starts are judged one by one
 // by the agent, so that a bad one fails its own record only.
 func (s *SyncReply) Validate() error {
+	if err := CheckLabel("cluster", s.Cluster); err != nil {
+		return err
+	}
 	if s.Term == 0 {
 		return errors.New("term: is 0")
+	}
+	if s.ValidSeconds < 1 || s.ValidSeconds > int(StartDeadline/time.Second) {
+		return fmt.Errorf("valid_seconds: %d is not within 1 to %d", s.ValidSeconds, int(StartDeadline/time.Second))
+	}
+	if s.Trust != nil {
+		if err := s.Trust.Validate(); err != nil {
+			return err
+		}
 	}
 	if len(s.Starts) > MaxStarts || len(s.Cancels) > MaxCancels || len(s.Missing) > MaxCancels || len(s.Computes) > MaxComputes {
 		return errors.New("more starts, cancels, missing attempts or computes than an answer may carry")

@@ -28,8 +28,9 @@ func ParseUpSubject(subject string) (cluster, verb string, ok bool) {
 	return cluster, verb, ok && cluster != "" && verb != "" && !strings.Contains(verb, ".")
 }
 
-// NudgeSubject is where the relay asks the agent of a cluster to sync now.
-func NudgeSubject(cluster string) string { return nudgePrefix + cluster }
+// NudgeSubject is where the relay asks the agent of a cluster to sync now; word
+// is the one that the agent gave in its last sync.
+func NudgeSubject(cluster, word string) string { return nudgePrefix + cluster + "." + word }
 
 // InboxPrefix is the prefix of the inboxes of a cluster's agents, without the
 // dot that follows it.

@@ -62,6 +62,9 @@ type agent struct {
 	syncs   int
 }
 
+// nudgeWord is where scripted agents expect nudges.
+const nudgeWord = "word0123456789abcdef"
+
 // newKey makes the key of an agent.
 func newKey(t *testing.T) (nkeys.KeyPair, string) {
 	t.Helper()
@@ -125,6 +128,7 @@ func ask[Q, A protocol.Message](a *agent, verb string, q Q, answer A) error {
 
 func (a *agent) trySync(s protocol.Sync) (*protocol.SyncReply, error) {
 	a.syncs++
+	s.Nudge = nudgeWord
 	s.Nonce, s.Session, s.Term = fmt.Sprintf("nonce-%016d", a.syncs), a.session, a.term
 	reply := new(protocol.SyncReply)
 	if err := ask(a, protocol.VerbSync, &s, reply); err != nil {

@@ -129,7 +129,13 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 
 // open makes the rooms.
 func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx context.Context) (uplink, error) {
-	nudger := clusters.NewNudger(r.broker.Nudge, r.opts.Log.With().Str("room", "clusters").Logger())
+	var service *clusters.Service
+	nudger := clusters.NewNudger(func(cluster string) error {
+		if word := service.NudgeWord(cluster); word != "" {
+			return r.broker.Nudge(cluster, word)
+		}
+		return nil // its first sync is still to come
+	}, r.opts.Log.With().Str("room", "clusters").Logger())
 	order := new(dispatch.Queue)
 	var err error
 	r.jobs, err = records.Open(ctx, records.Options{
@@ -161,15 +167,12 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	promauto.With(r.opts.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trainrelay_connected_clusters", Help: "Clusters that synced lately.",
 	}, func() float64 { return float64(r.jobs.Connected()) })
+	service = clusters.New(clusters.Options{
+		Records:    clusterRecords{r.jobs},
+		Queue:      order,
+		Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
+		Registerer: r.opts.Registerer,
+	})
 	rooms.Go(func() error { nudger.Run(roomsCtx); return nil })
-	return uplink{
-		clusters: clusters.New(clusters.Options{
-			Records:    clusterRecords{r.jobs},
-			Queue:      order,
-			Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
-			Registerer: r.opts.Registerer,
-		}),
-		logs: r.logs,
-		log:  r.opts.Log,
-	}, nil
+	return uplink{clusters: service, logs: r.logs, log: r.opts.Log}, nil
 }

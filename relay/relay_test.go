@@ -25,7 +25,7 @@ func TestPathOfAJob(t *testing.T) {
 	wantState(t, r, "iris", protocol.Queued, protocol.WaitingForCluster)
 
 	a := lead(t, r, "onprem", "one", key)
-	nudges, err := a.conn.SubscribeSync(protocol.NudgeSubject("onprem"))
+	nudges, err := a.conn.SubscribeSync(protocol.NudgeSubject("onprem", nudgeWord))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func FuzzUplink(f *testing.F) {
 	} {
 		f.Add(seed.verb, []byte(seed.data))
 	}
-	r := rooms{sync: &protocol.SyncReply{Term: 1}}
+	r := rooms{sync: &protocol.SyncReply{Cluster: "c", ValidSeconds: 20, Term: 1}}
 	u := uplink{clusters: r, logs: r, log: zerolog.Nop()}
 	f.Fuzz(func(t *testing.T, verb string, data []byte) {
 		reply, bad := u.handle(t.Context(), "c", verb, data)
@@ -62,7 +62,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"superseded", rooms{err: &protocol.Refusal{Message: "another one leads"}}, protocol.Refusal{Message: "another one leads"}},
 		{"away", rooms{err: errors.New("the store is away")}, protocol.Refusal{Message: "the store is away", Temporary: true}},
-		{"no answer that encodes", rooms{sync: &protocol.SyncReply{}}, protocol.Refusal{Message: "encode sync-reply: term: is 0", Temporary: true}},
+		{"no answer that encodes", rooms{sync: &protocol.SyncReply{Cluster: "c"}}, protocol.Refusal{Message: "encode sync-reply: term: is 0", Temporary: true}},
 	} {
 		reply, bad := uplink{clusters: test.room, log: zerolog.Nop()}.handle(t.Context(), "c", protocol.VerbSync, sync)
 		if got := refused(t, protocol.Decode(reply, new(protocol.SyncReply))); *got != test.want || bad != nil {

@@ -45,7 +45,7 @@ func broker(t *testing.T, port int, r *relay) (stop func(), url string, nudge fu
 		t.Fatal(err)
 	}
 	return func() { nc.Close(); s.Shutdown(); s.WaitForShutdown() }, s.ClientURL(),
-		func() { _ = nc.Publish(protocol.NudgeSubject("onprem-1"), nil) }
+		func() { _ = nc.Publish(protocol.NudgeSubject("onprem-1", r.nudgeWord()), nil) }
 }
 
 func TestOverARealBroker(t *testing.T) {

@@ -93,6 +93,7 @@ type Link struct {
 	log       zerolog.Logger
 	metrics   *metrics
 	outbox    *outbox
+	nudge     string // the word at which nudges are expected
 
 	wake      chan struct{} // a sync is due
 	retrySync chan struct{} // the connection is back
@@ -117,6 +118,7 @@ func New(o Options) (*Link, error) {
 		info:      o.Info,
 		log:       o.Log,
 		outbox:    newOutbox(),
+		nudge:     rand.Text(),
 		waitsFor:  make(map[string]string),
 		wake:      make(chan struct{}, 1),
 		retrySync: make(chan struct{}, 1),
@@ -142,7 +144,7 @@ type session struct {
 // should give up leading, and may lead again later. Only one Lead may run at
 // a time.
 func (l *Link) Lead(ctx context.Context) error {
-	stop, err := l.conn.Subscribe(protocol.NudgeSubject(l.cluster), l.Wake)
+	stop, err := l.conn.Subscribe(protocol.NudgeSubject(l.cluster, l.nudge), l.Wake)
 	if err != nil {
 		return fmt.Errorf("link: subscribe to nudges: %w", err)
 	}

@@ -32,6 +32,13 @@ type relay struct {
 // errLost is an answer that gets lost.
 var errLost = errors.New("the answer got lost")
 
+// nudgeWord is where the last sync wants nudges.
+func (r *relay) nudgeWord() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.syncs[len(r.syncs)-1].Nudge
+}
+
 func (r *relay) answer(subject string, data []byte) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,7 +56,7 @@ func (r *relay) answer(subject string, data []byte) ([]byte, error) {
 			r.term = max(r.term, req.Term) + 1
 		}
 		r.syncs = append(r.syncs, req)
-		reply := &protocol.SyncReply{Nonce: req.Nonce, Term: r.term}
+		reply := &protocol.SyncReply{Cluster: "onprem-1", Nonce: req.Nonce, ValidSeconds: 20, Term: r.term}
 		if r.onSync != nil {
 			if err := r.onSync(len(r.syncs)-1, req, reply); err != nil {
 				return refusal(err)

@@ -178,6 +178,7 @@ func (l *Link) held(full bool) []protocol.Ref {
 func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usable bool) (next time.Duration, needFull bool, err error) {
 	req.Nonce = rand.Text()
 	req.Session = s.id
+	req.Nudge = l.nudge
 	req.Term = l.highestTerm()
 	sent := time.Now()
 	reply := new(protocol.SyncReply)

@@ -99,7 +99,7 @@ func permissions(cluster string) *server.Permissions {
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
 			protocol.InboxPrefix(cluster) + ".>",
-			protocol.NudgeSubject(cluster),
+			protocol.NudgeSubject(cluster, "*"),
 		}},
 	}
 }

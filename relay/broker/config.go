@@ -22,14 +22,14 @@ accounts {
     jetstream: enabled
     exports: [
       {service: "up.*.*", accounts: [AGENTS], response_threshold: "5s"}
-      {stream: "nudge.*", accounts: [AGENTS]}
+      {stream: "nudge.*.*", accounts: [AGENTS]}
     ]
   }
   AGENTS {
     limits { max_connections: %d, max_subscriptions: 32, max_payload: %d, max_leafnodes: 0 }
     imports: [
       {service: {account: RELAY, subject: "up.*.*"}}
-      {stream: {account: RELAY, subject: "nudge.*"}}
+      {stream: {account: RELAY, subject: "nudge.*.*"}}
     ]
   }
 }`

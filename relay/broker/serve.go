@@ -109,9 +109,10 @@ func refusal(message string, temporary bool) []byte {
 	return data
 }
 
-// Nudge asks the agent of the cluster to sync now. It may get lost.
-func (b *Broker) Nudge(cluster string) error {
-	return b.conn.Publish(protocol.NudgeSubject(cluster), nil)
+// Nudge asks the agent of the cluster, which listens for word, to sync now. It
+// may get lost.
+func (b *Broker) Nudge(cluster, word string) error {
+	return b.conn.Publish(protocol.NudgeSubject(cluster, word), nil)
 }
 
 // share counts what each cluster has at hand.

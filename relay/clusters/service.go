@@ -73,6 +73,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	clusters map[string]*cluster
+	nudges   map[string]string // the words at which agents expect nudges, by cluster
 }
 
 // cluster is what the service remembers of a cluster between its syncs, all of
@@ -91,7 +92,7 @@ type cluster struct {
 
 // New makes a service.
 func New(opts Options) *Service {
-	return &Service{opts: opts, metrics: newMetrics(opts.Registerer), clusters: map[string]*cluster{}}
+	return &Service{opts: opts, metrics: newMetrics(opts.Registerer), clusters: map[string]*cluster{}, nudges: map[string]string{}}
 }
 
 func (s *Service) cluster(name string) *cluster {
@@ -101,6 +102,20 @@ func (s *Service) cluster(name string) *cluster {
 		s.clusters[name] = new(cluster)
 	}
 	return s.clusters[name]
+}
+
+// NudgeWord is the word at which the cluster's agent expects nudges; empty
+// before its first sync.
+func (s *Service) NudgeWord(cluster string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nudges[cluster]
+}
+
+func (s *Service) expectNudges(cluster, word string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nudges[cluster] = word
 }
 
 // Events folds what an agent observed and answers once that is on disk.
@@ -131,7 +146,11 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 		// answered by another one, with records that are lost since.
 		c.session, c.asked, c.unknown = sync.Session, fresh, 0
 	}
-	reply := &protocol.SyncReply{Nonce: sync.Nonce, Term: term, Computes: s.opts.Records.Targets(name)}
+	s.expectNudges(name, sync.Nudge)
+	reply := &protocol.SyncReply{
+		Cluster: name, Nonce: sync.Nonce, ValidSeconds: int(protocol.StartDeadline.Seconds()),
+		Term: term, Computes: s.opts.Records.Targets(name),
+	}
 	switch {
 	case sync.Full:
 		err = s.fold(ctx, name, c, sync, reply)

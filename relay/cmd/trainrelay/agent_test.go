@@ -97,7 +97,7 @@ func connectAgent(ctx context.Context, ts *testscript.TestScript, cluster string
 		a.conn.Close()
 		return nil, err
 	}
-	_, err = a.conn.Subscribe(protocol.NudgeSubject(cluster), func() {
+	_, err = a.conn.Subscribe(protocol.NudgeSubject(cluster, a.session), func() {
 		select {
 		case a.nudged <- struct{}{}:
 		default:
@@ -121,6 +121,7 @@ func ask[Q, A protocol.Message](ctx context.Context, a *scriptedAgent, verb stri
 
 func (a *scriptedAgent) sync(ctx context.Context, s protocol.Sync) (*protocol.SyncReply, error) {
 	a.syncs++
+	s.Nudge = a.session
 	s.Nonce, s.Session, s.Term = fmt.Sprintf("nonce-%016d", a.syncs), a.session, a.term
 	reply := new(protocol.SyncReply)
 	err := ask(ctx, a, protocol.VerbSync, &s, reply)
