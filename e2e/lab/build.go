@@ -18,7 +18,7 @@ const (
 
 // packages installs the Debian packages that the lab's programs come from.
 func packages(ctx context.Context, opts Options) error {
-	need := []string{"squid", "openssl"}
+	need := []string{"squid-openssl", "openssl"}
 	need = append(need, cluster.Packages...)
 	need = append(need, images.PythonPackages...)
 	return host.EnsurePackages(ctx, opts.say, need...)
