@@ -3,7 +3,7 @@
 //
 // It wires the rooms below it: broker (the embedded NATS server), records
 // (jobs, computes, clusters), dispatch (whose turn it is), clusters (answers to
-// agents) and logs (output), and owns their goroutines. It stops in the
+// agents), signing (the keys of these answers) and logs (output), and owns their goroutines. It stops in the
 // opposite order: first the front, so that no agent connects any more, then
 // the rooms, the broker last. When a room fails, all stop and Run returns its
 // error: whatever was acknowledged is on disk, and a new start goes on.
@@ -12,7 +12,9 @@ package relay
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +27,7 @@ import (
 	"github.com/trainrelay/trainrelay/relay/dispatch"
 	"github.com/trainrelay/trainrelay/relay/logs"
 	"github.com/trainrelay/trainrelay/relay/records"
+	"github.com/trainrelay/trainrelay/relay/signing"
 )
 
 // Options of a relay. Limits that are 0 have the defaults of their rooms.
@@ -44,6 +47,9 @@ type Options struct {
 	MaxLogs       int64         // bytes of output
 	LogsRetention time.Duration // of output
 	MaxAgents     int           // agents' connections
+	// NewSigningKey makes a signing key where the one that clusters trust is
+	// lost; see signing.Options.Anew.
+	NewSigningKey bool
 
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
@@ -55,6 +61,7 @@ type Relay struct {
 	broker  *broker.Broker
 	jobs    *records.Store
 	logs    *logs.Store
+	keys    *signing.Keys
 	started chan struct{}
 }
 
@@ -84,6 +91,9 @@ func (r *Relay) Jobs() *records.Store { return r.jobs }
 
 // Logs keeps output.
 func (r *Relay) Logs() *logs.Store { return r.logs }
+
+// Keys are the relay's signing keys.
+func (r *Relay) Keys() *signing.Keys { return r.keys }
 
 // Broker carries the agents' requests.
 func (r *Relay) Broker() *broker.Broker { return r.broker }
@@ -116,6 +126,13 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	case <-r.jobs.Loaded():
 	case <-front.Done():
 		return nil
+	}
+	// The records know whether there have been keys before.
+	r.keys, err = signing.Open(signing.Options{
+		Dir: filepath.Join(r.opts.Data, "signing"), Trusting: slices.Sorted(maps.Keys(r.jobs.Trusting())), Anew: r.opts.NewSigningKey,
+	})
+	if err != nil {
+		return err
 	}
 	rooms.Go(func() error { return r.broker.Serve(roomsCtx, link.handle) })
 	r.broker.Admit(r.jobs.ClusterOf)

@@ -19,6 +19,7 @@ type setup struct {
 	clusters table[cluster]
 	computes table[compute]
 	terms    table[term]
+	trusts   table[trust]
 
 	mu   sync.RWMutex
 	seen map[string]presence
@@ -64,6 +65,7 @@ const (
 	clusterPrefix = "cluster."
 	computePrefix = "compute."
 	termPrefix    = "term."
+	trustPrefix   = "trust."
 )
 
 // applySetup takes in one entry of the setup's bucket.
@@ -76,6 +78,8 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 		return s.setup.computes.applyEntry(name, e)
 	case termPrefix:
 		return s.setup.terms.applyEntry(name, e)
+	case trustPrefix:
+		return s.setup.trusts.applyEntry(name, e)
 	}
 	return fmt.Errorf("%q is not a key of a cluster or compute", e.Key())
 }

@@ -20,13 +20,14 @@ import (
 
 // Serve is the command "trainrelay serve".
 type Serve struct {
-	Data      string   `help:"Folder of everything that the relay keeps. By default /var/lib/trainrelay for root, else $$XDG_STATE_HOME/trainrelay or ~/.local/state/trainrelay." placeholder:"DIR"`
-	Listen    string   `help:"Address of the one port for users and agents." default:":8443" placeholder:"HOST:PORT"`
-	Host      []string `help:"Name or address by which users and agents reach the relay; repeatable, the most usual first." placeholder:"NAME"`
-	TLSCert   string   `name:"tls-cert" help:"Certificate chain in PEM, instead of one that the relay makes." placeholder:"FILE"`
-	TLSKey    string   `name:"tls-key" help:"Its key in PEM." placeholder:"FILE"`
-	LogLevel  string   `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info"`
-	LogFormat string   `help:"One of ${enum}; by default console on a terminal, else json." enum:"json,console,auto" default:"auto"`
+	Data          string   `help:"Folder of everything that the relay keeps. By default /var/lib/trainrelay for root, else $$XDG_STATE_HOME/trainrelay or ~/.local/state/trainrelay." placeholder:"DIR"`
+	Listen        string   `help:"Address of the one port for users and agents." default:":8443" placeholder:"HOST:PORT"`
+	Host          []string `help:"Name or address by which users and agents reach the relay; repeatable, the most usual first." placeholder:"NAME"`
+	TLSCert       string   `name:"tls-cert" help:"Certificate chain in PEM, instead of one that the relay makes." placeholder:"FILE"`
+	TLSKey        string   `name:"tls-key" help:"Its key in PEM." placeholder:"FILE"`
+	NewSigningKey bool     `help:"Make a signing key although clusters trust one that is lost; each of them has to join again."`
+	LogLevel      string   `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info"`
+	LogFormat     string   `help:"One of ${enum}; by default console on a terminal, else json." enum:"json,console,auto" default:"auto"`
 }
 
 // Run runs the relay until ctx is done.
@@ -71,7 +72,7 @@ func (s *Serve) Run(ctx context.Context, stdio cli.IO) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(relay.Options{Data: data, Front: front.Run, Log: log, Registerer: registry})
+	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NewSigningKey: s.NewSigningKey, Log: log, Registerer: registry})
 	if err != nil {
 		return err
 	}
