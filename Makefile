@@ -18,6 +18,7 @@ KUBERNETES_LDFLAGS := -s -w \
 
 GO_FOLDERS := agent deploy e2e internal protocol relay
 STATICCHECK := tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck
+GOVULNCHECK := tool -modfile=$(CURDIR)/.ci/tools/go.mod govulncheck
 # Without the mains that link Kubernetes and CoreDNS, whose whole source would be read.
 LINTED = $$(go -C e2e list ./... | grep -vE '/cmd/(k8s|coredns)$$')
 LAB := go -C e2e run ./cmd/lab
@@ -32,7 +33,7 @@ PACKAGES ?= ./...
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
-.PHONY: help build cluster-build python-image images generate verify fmt lint lint-vet lint-static unit integration \
+.PHONY: help build cluster-build python-image images generate verify vulncheck fmt lint lint-vet lint-static unit integration \
 	test e2e demo demo-env demo-down bench fuzz clean
 
 help: ## Show this help
@@ -61,10 +62,16 @@ generate: ## Write anew what is generated, such as deploy/manifests
 	go generate ./...
 	go -C e2e generate ./...
 
-verify: ## Fail when what is generated is not in step with its source
+verify: vulncheck ## Fail when what is generated is not in step with its source, or a vulnerability is known
 	@now() { git status --porcelain && git diff; }; before="$$(now)" && $(MAKE_QUIETLY) generate && after="$$(now)" && \
 	{ test "$$before" = "$$after" || \
 	{ echo "make generate has changed files: see git status, and commit them"; exit 1; }; }
+
+# Go's own database, which is a module too: nothing but the module proxy has to be reached.
+vulncheck: ## Look the code and its dependencies up in Go's vulnerability database
+	@echo "==> looking for known vulnerabilities"
+	@go mod download golang.org/x/vulndb@latest
+	@go $(GOVULNCHECK) -db "file://$$(go list -m -f '{{.Dir}}' golang.org/x/vulndb@latest)/data/osv" ./...
 
 fmt: ## Format the Go files
 	gofmt -l -w $(GO_FOLDERS)
