@@ -20,6 +20,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/process"
+	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/internal/version"
 	"github.com/trainrelay/trainrelay/relay/api"
 	"github.com/trainrelay/trainrelay/relay/blobs"
@@ -145,6 +146,15 @@ func (f *Front) openTokens() (err error) {
 	return now.Save(f.ClientFile())
 }
 
+// user is whose token it is.
+func (f *Front) user(token string) (v1.Identity, error) {
+	name, ok := f.tokens.User(token)
+	if !ok {
+		return v1.Identity{}, errors.New("a valid token is needed: send the one in client.json, which the relay wrote into its data folder, as Authorization: Bearer …")
+	}
+	return v1.Identity{Name: name, Role: v1.Admin}, nil
+}
+
 // Run serves r until ctx is done: it is what Options.Front asks for.
 func (f *Front) Run(ctx context.Context, r *Relay) error {
 	handler, err := f.handler(ctx, r)
@@ -201,8 +211,8 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 		return nil
 	})
 	return api.New(api.Options{
-		Jobs: apiJobs{r.Jobs()}, Setup: r.Jobs(), Logs: apiLogs{r.Logs()}, Snapshots: f.snapshots,
-		User: f.tokens.User, Named: f.certs.Names, Status: status,
+		Jobs: apiJobs{r.Jobs()}, Setup: r.Jobs(), Logs: apiLogs{r.Logs()}, Snapshots: f.snapshots, Audit: apiAudit{r.Audit()},
+		User: f.user, Named: f.certs.Names, Status: status,
 		Broker:  r.Broker().WebsocketURL(),
 		Health:  health.Handler(),
 		Metrics: promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),

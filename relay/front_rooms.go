@@ -10,6 +10,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/relay/api"
+	"github.com/trainrelay/trainrelay/relay/audit"
 	"github.com/trainrelay/trainrelay/relay/blobs"
 	"github.com/trainrelay/trainrelay/relay/logs"
 	"github.com/trainrelay/trainrelay/relay/records"
@@ -33,6 +34,22 @@ func (l apiLogs) Follow(ctx context.Context, job string, after uint64) iter.Seq2
 			}
 		}
 	}
+}
+
+// apiAudit is the audit log as the API uses it.
+type apiAudit struct{ *audit.Log }
+
+func (l apiAudit) Append(ctx context.Context, e v1.AuditEntry) error {
+	return l.Log.Append(ctx, audit.Entry(e))
+}
+
+func (l apiAudit) List(ctx context.Context, q api.AuditQuery) ([]v1.AuditEntry, uint64, error) {
+	found, next, err := l.Log.List(ctx, audit.Query(q))
+	entries := make([]v1.AuditEntry, len(found))
+	for i, e := range found {
+		entries[i] = v1.AuditEntry(e)
+	}
+	return entries, next, err
 }
 
 // status is the status of HTTP that an error of the rooms stands for; 0 where

@@ -2,8 +2,9 @@
 // agents of clusters that dial in, and keeps what became of them.
 //
 // It wires the rooms below it: broker (the embedded NATS server), records
-// (jobs, computes, clusters), dispatch (whose turn it is), clusters (answers to
-// agents), signing (the keys of these answers) and logs (output), and owns their goroutines. It stops in the
+// (jobs, computes, clusters, tokens), dispatch (whose turn it is), clusters
+// (answers to agents), signing (the keys of these answers), logs (output) and
+// audit (who changed what), and owns their goroutines. It stops in the
 // opposite order: first the front, so that no agent connects any more, then
 // the rooms, the broker last. When a room fails, all stop and Run returns its
 // error: whatever was acknowledged is on disk, and a new start goes on.
@@ -22,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/trainrelay/trainrelay/relay/audit"
 	"github.com/trainrelay/trainrelay/relay/broker"
 	"github.com/trainrelay/trainrelay/relay/clusters"
 	"github.com/trainrelay/trainrelay/relay/dispatch"
@@ -51,6 +53,9 @@ type Options struct {
 	// lost; see signing.Options.Anew.
 	NewSigningKey bool
 
+	MaxAudit       int64         // bytes of the audit log
+	AuditRetention time.Duration // of its entries
+
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -62,6 +67,7 @@ type Relay struct {
 	jobs    *records.Store
 	logs    *logs.Store
 	keys    *signing.Keys
+	audit   *audit.Log
 	started chan struct{}
 }
 
@@ -94,6 +100,9 @@ func (r *Relay) Logs() *logs.Store { return r.logs }
 
 // Keys are the relay's signing keys.
 func (r *Relay) Keys() *signing.Keys { return r.keys }
+
+// Audit keeps who changed what.
+func (r *Relay) Audit() *audit.Log { return r.audit }
 
 // Broker carries the agents' requests.
 func (r *Relay) Broker() *broker.Broker { return r.broker }
@@ -167,6 +176,10 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 		Log:         r.opts.Log.With().Str("room", "records").Logger(),
 		Registerer:  r.opts.Registerer,
 	})
+	if err != nil {
+		return uplink{}, err
+	}
+	r.audit, err = audit.Open(ctx, audit.Options{JetStream: r.broker.JetStream(), MaxBytes: r.opts.MaxAudit, MaxAge: r.opts.AuditRetention})
 	if err != nil {
 		return uplink{}, err
 	}

@@ -72,7 +72,7 @@ func forbidden(dir, imported string, test bool) string {
 		return ""
 	case within(dir, "protocol") && (thirdParty || within(imported, "./internal")):
 		return "protocol imports only the standard library"
-	case imported == "github.com/nats-io/nats.go" && !within(dir, "internal/bus", "agent/link", "relay/broker", "relay/records", "relay/logs"):
+	case imported == "github.com/nats-io/nats.go" && !within(dir, "internal/bus", "agent/link", "relay/broker", "relay/records", "relay/logs", "relay/audit"):
 		return "NATS stays in the rooms that speak it"
 	case within(imported, "github.com/nats-io/nats-server") && !within(dir, "relay/broker"):
 		return "the embedded server is the broker's"

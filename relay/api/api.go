@@ -4,10 +4,13 @@
 //
 // Everything but /healthz, /readyz and /nats needs a bearer token: the users'
 // token, or, under /v1/agent, one that the cluster's agent signed; a path that
-// does not exist is no exception. On /nats the broker itself authenticates.
+// does not exist is no exception. Each operation names the role that it takes. On /nats the broker itself authenticates.
 // Bodies, headers and times are bounded. An error is a problem document
 // (RFC 9457) that says what to do; a panic ends its request only. No token and
 // no key is ever logged.
+//
+// A change is in the audit log before it is made, or it is refused; one that
+// then fails gets a second entry that says so.
 //
 // The API changes nothing by itself: it answers once the stores behind it say
 // that an effect is durable, so a request that got no answer may be repeated.
@@ -89,8 +92,9 @@ type Options struct {
 	Setup     Setup
 	Logs      Logs
 	Snapshots Snapshots
-	// User is whose token it is.
-	User func(token string) (name string, ok bool)
+	Audit     Audit
+	// User is whose token it is, or an error that says why it is nobody's.
+	User func(token string) (v1.Identity, error)
 	// Named reports whether the relay is reached by the host name.
 	Named func(host string) bool
 	// Status is the status of HTTP that an error of the stores stands for.

@@ -21,12 +21,14 @@ func by(ctx context.Context) string {
 // forUsers lets in who has a user's token.
 func (a *API) forUsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, ok := a.opts.User(bearer(r))
-		if !ok {
-			refuse(w, "a valid token is needed: send the one in client.json, which the relay wrote into its data folder, as Authorization: Bearer …")
+		user, err := a.opts.User(bearer(r))
+		if err != nil {
+			refuse(w, err.Error())
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, name)))
+		t := trailOf(r.Context())
+		t.actor, t.role = user.Name, string(user.Role)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, user.Name)))
 	})
 }
 
@@ -39,6 +41,7 @@ func (a *API) forAgents(next http.Handler) http.Handler {
 			refuse(w, err.Error())
 			return
 		}
+		trailOf(r.Context()).actor = "agent:" + cluster
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, cluster)))
 	})
 }

@@ -33,13 +33,13 @@ type (
 )
 
 func (a *API) jobRoutes(api huma.API) {
-	submit := operation(http.MethodPost, "/v1/jobs", "submit-job", "Queue a job", http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
+	submit := operation(contributor, http.MethodPost, "/v1/jobs", "submit-job", "Queue a job", http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
 	submit.Description = "Idempotent: the same job under the same name is the same job. 201 for a new one, 200 for one that was there, 409 where another job has the name."
 	submit.DefaultStatus = http.StatusCreated
 	huma.Register(api, submit, a.submit)
-	huma.Register(api, operation(http.MethodGet, "/v1/jobs", "list-jobs", "List jobs, newest first", http.StatusUnprocessableEntity), a.jobs)
-	huma.Register(api, operation(http.MethodGet, "/v1/jobs/{name}", "get-job", "Show a job", http.StatusNotFound), a.job)
-	cancel := operation(http.MethodPost, "/v1/jobs/{name}/cancel", "cancel-job", "Cancel a job", http.StatusNotFound)
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/jobs", "list-jobs", "List jobs, newest first", http.StatusUnprocessableEntity), a.jobs)
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/jobs/{name}", "get-job", "Show a job", http.StatusNotFound), a.job)
+	cancel := operation(contributor, http.MethodPost, "/v1/jobs/{name}/cancel", "cancel-job", "Cancel a job", http.StatusNotFound)
 	cancel.Description = "Final at once while no cluster has the job; else its status is CancelRequested until the cluster has stopped it. A job that has ended stays as it is."
 	huma.Register(api, cancel, a.cancel)
 }
@@ -56,6 +56,9 @@ func (a *API) submit(ctx context.Context, in *submitInput) (*jobOutput, error) {
 		if !found {
 			return nil, invalid("the job", fmt.Errorf("code: the relay has no snapshot %s; send it first, with PUT /v1/snapshots/%s", code, code))
 		}
+	}
+	if err := a.audit(ctx, "job.submit", in.Body.Name, "compute "+in.Body.Compute+", image "+in.Body.Image); err != nil {
+		return nil, err
 	}
 	job, created, err := a.opts.Jobs.Submit(ctx, in.Body, by(ctx))
 	if err != nil {
@@ -80,6 +83,9 @@ func (a *API) job(ctx context.Context, in *jobInput) (*jobOutput, error) {
 }
 
 func (a *API) cancel(ctx context.Context, in *jobInput) (*jobOutput, error) {
+	if err := a.audit(ctx, "job.cancel", in.Name, ""); err != nil {
+		return nil, err
+	}
 	job, err := a.opts.Jobs.Cancel(ctx, in.Name, by(ctx))
 	if err != nil {
 		return nil, a.fail(err)

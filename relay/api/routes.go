@@ -17,6 +17,7 @@ func (a *API) routes() (http.Handler, error) {
 	}
 	user := http.NewServeMux()
 	api := humago.New(user, a.config())
+	api.UseMiddleware(a.allow(api))
 	a.jobRoutes(api)
 	a.computeRoutes(api)
 	a.clusterRoutes(api)
@@ -26,15 +27,17 @@ func (a *API) routes() (http.Handler, error) {
 	user.HandleFunc("/", notFound)
 
 	agent := http.NewServeMux()
-	a.agentRoutes(humago.New(agent, a.agentConfig(api)))
+	agentAPI := humago.New(agent, a.agentConfig(api))
+	agentAPI.UseMiddleware(a.allow(agentAPI))
+	a.agentRoutes(agentAPI)
 	agent.HandleFunc("/", notFound)
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", a.opts.Health)
 	mux.Handle("GET /readyz", a.opts.Health)
 	mux.Handle("/nats", proxy)
-	mux.Handle("/v1/agent/", a.forAgents(agent))
-	mux.Handle("/", a.forUsers(user))
+	mux.Handle("/v1/agent/", a.trace(a.forAgents(agent)))
+	mux.Handle("/", a.trace(a.forUsers(user)))
 	return a.observe(mux), nil
 }
 
@@ -44,10 +47,9 @@ func (a *API) config() huma.Config {
 	c.Info.Description = "Train on Kubernetes clusters that nobody can reach from outside."
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"user":  {Type: "http", Scheme: "bearer", Description: "the token in client.json"},
+		"user":  {Type: "http", Scheme: "bearer", Description: "the token in client.json; an operation names the role that it must have, admin, contributor or reader, each of which includes those behind it"},
 		"agent": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "signed by a cluster's agent with its nkey; good for a minute"},
 	}
-	c.Security = []map[string][]string{{"user": {}}}
 	// No page that loads scripts from elsewhere, and bodies as they are
 	// described, without links to schemas.
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
@@ -74,13 +76,4 @@ func schemaName(t reflect.Type, hint string) string {
 		return "JobSpecification"
 	}
 	return name
-}
-
-// operation describes one operation, with the errors that any may have.
-func operation(method, path, id, summary string, errors ...int) huma.Operation {
-	return huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: summary,
-		Errors:       append([]int{http.StatusUnauthorized, http.StatusServiceUnavailable}, errors...),
-		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
-	}
 }

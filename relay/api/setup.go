@@ -34,10 +34,13 @@ type (
 )
 
 func (a *API) computeRoutes(api huma.API) {
-	put := operation(http.MethodPut, "/v1/computes/{name}", "put-compute", "Make a compute, or change its description", http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
+	put := operation(admin, http.MethodPut, "/v1/computes/{name}", "put-compute", "Make a compute, or change its description", http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
 	put.Description = "201 for a new one, 200 for one that was there; its cluster and namespace cannot change."
 	put.DefaultStatus = http.StatusCreated
 	huma.Register(api, put, func(ctx context.Context, in *putComputeInput) (*computeOutput, error) {
+		if err := a.audit(ctx, "compute.put", in.Name, "namespace "+in.Body.Namespace+" of cluster "+in.Body.Cluster); err != nil {
+			return nil, err
+		}
 		compute, created, err := a.opts.Setup.PutCompute(ctx, v1.Compute{
 			Name: in.Name, Cluster: in.Body.Cluster, Namespace: in.Body.Namespace, Description: in.Body.Description,
 		}, by(ctx))
@@ -46,7 +49,7 @@ func (a *API) computeRoutes(api huma.API) {
 		}
 		return &computeOutput{Status: createdOr200(created), Body: compute}, nil
 	})
-	huma.Register(api, operation(http.MethodGet, "/v1/computes/{name}", "get-compute", "Show a compute", http.StatusNotFound),
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/computes/{name}", "get-compute", "Show a compute", http.StatusNotFound),
 		func(ctx context.Context, in *nameInput) (*computeOutput, error) {
 			compute, err := a.opts.Setup.Compute(ctx, in.Name)
 			if err != nil {
@@ -54,7 +57,7 @@ func (a *API) computeRoutes(api huma.API) {
 			}
 			return &computeOutput{Status: http.StatusOK, Body: compute}, nil
 		})
-	huma.Register(api, operation(http.MethodGet, "/v1/computes", "list-computes", "List computes by name"),
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/computes", "list-computes", "List computes by name"),
 		func(ctx context.Context, _ *struct{}) (*computesOutput, error) {
 			computes, err := a.opts.Setup.Computes(ctx)
 			if err != nil {
@@ -65,10 +68,10 @@ func (a *API) computeRoutes(api huma.API) {
 }
 
 func (a *API) clusterRoutes(api huma.API) {
-	add := operation(http.MethodPost, "/v1/clusters", "add-cluster", "Let the agent of a cluster connect", http.StatusConflict, http.StatusUnprocessableEntity)
+	add := operation(admin, http.MethodPost, "/v1/clusters", "add-cluster", "Let the agent of a cluster connect", http.StatusConflict, http.StatusUnprocessableEntity)
 	add.DefaultStatus = http.StatusCreated
 	huma.Register(api, add, a.addCluster)
-	huma.Register(api, operation(http.MethodGet, "/v1/clusters/{name}", "get-cluster", "Show a cluster", http.StatusNotFound),
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/clusters/{name}", "get-cluster", "Show a cluster", http.StatusNotFound),
 		func(ctx context.Context, in *nameInput) (*clusterOutput, error) {
 			cluster, err := a.opts.Setup.Cluster(ctx, in.Name)
 			if err != nil {
@@ -76,7 +79,7 @@ func (a *API) clusterRoutes(api huma.API) {
 			}
 			return &clusterOutput{Body: cluster}, nil
 		})
-	huma.Register(api, operation(http.MethodGet, "/v1/clusters", "list-clusters", "List clusters by name"),
+	huma.Register(api, operation(reader, http.MethodGet, "/v1/clusters", "list-clusters", "List clusters by name"),
 		func(ctx context.Context, _ *struct{}) (*clustersOutput, error) {
 			clusters, err := a.opts.Setup.Clusters(ctx)
 			if err != nil {
@@ -84,9 +87,12 @@ func (a *API) clusterRoutes(api huma.API) {
 			}
 			return &clustersOutput{Body: v1.ClusterList{Value: clusters}}, nil
 		})
-	remove := operation(http.MethodDelete, "/v1/clusters/{name}", "delete-cluster", "Revoke the key of a cluster", http.StatusNotFound)
+	remove := operation(admin, http.MethodDelete, "/v1/clusters/{name}", "delete-cluster", "Revoke the key of a cluster", http.StatusNotFound)
 	remove.Description = "Its agents are cut off. Its computes and jobs stay, for a cluster of the same name."
 	huma.Register(api, remove, func(ctx context.Context, in *nameInput) (*struct{}, error) {
+		if err := a.audit(ctx, "cluster.disconnect", in.Name, ""); err != nil {
+			return nil, err
+		}
 		if err := a.opts.Setup.DeleteCluster(ctx, in.Name); err != nil {
 			return nil, a.fail(err)
 		}
@@ -103,6 +109,9 @@ func (a *API) addCluster(ctx context.Context, in *addClusterInput) (*newClusterO
 		if public, seed, err = newKey(); err != nil {
 			return nil, a.fail(err)
 		}
+	}
+	if err := a.audit(ctx, "cluster.connect", in.Body.Name, ""); err != nil {
+		return nil, err
 	}
 	cluster, err := a.opts.Setup.AddCluster(ctx, in.Body.Name, public, by(ctx))
 	if err != nil {

@@ -31,9 +31,9 @@ type (
 )
 
 func (a *API) snapshotRoutes(api huma.API) {
-	has := operation(http.MethodHead, "/v1/snapshots/{digest}", "has-snapshot", "Ask whether code is there", http.StatusNotFound)
+	has := operation(contributor, http.MethodHead, "/v1/snapshots/{digest}", "has-snapshot", "Ask whether code is there", http.StatusNotFound)
 	huma.Register(api, has, a.hasSnapshot)
-	put := operation(http.MethodPut, "/v1/snapshots/{digest}", "put-snapshot", "Send code",
+	put := operation(contributor, http.MethodPut, "/v1/snapshots/{digest}", "put-snapshot", "Send code",
 		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
 	put.Description = "The body is a tar, sent with Content-Encoding: gzip; the digest is that of the plain tar."
 	put.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
@@ -54,8 +54,7 @@ func (a *API) snapshotRoutes(api huma.API) {
 
 // agentRoutes are for the agents' gateways, on behalf of training pods.
 func (a *API) agentRoutes(api huma.API) {
-	code := operation(http.MethodGet, "/v1/agent/jobs/{job}/attempts/{attempt}/code", "get-code", "Fetch the code of an attempt that runs in the agent's cluster", http.StatusNotFound)
-	code.Security = []map[string][]string{{"agent": {}}}
+	code := operation(anAgent, http.MethodGet, "/v1/agent/jobs/{job}/attempts/{attempt}/code", "get-code", "Fetch the code of an attempt that runs in the agent's cluster", http.StatusNotFound)
 	code.Responses = map[string]*huma.Response{"200": {
 		Description: "A tar; compressed with gzip where the request accepts that.",
 		Content:     map[string]*huma.MediaType{"application/x-tar": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}},
@@ -95,6 +94,9 @@ func (a *API) hasSnapshot(ctx context.Context, in *snapshotInput) (*struct{}, er
 func (a *API) putSnapshot(w http.ResponseWriter, r *http.Request, digest string) error {
 	if r.Header.Get("Content-Encoding") != "gzip" {
 		return huma.NewError(http.StatusUnsupportedMediaType, "send the tar compressed, with Content-Encoding: gzip")
+	}
+	if err := a.audit(r.Context(), "snapshot.put", digest, ""); err != nil {
+		return err
 	}
 	conn := http.NewResponseController(w)
 	if err := a.opts.Snapshots.Put(r.Context(), digest, patient{conn, r.Body}); err != nil {

@@ -19,7 +19,7 @@ type streamInput struct {
 }
 
 func (a *API) streamRoute(api huma.API) {
-	op := operation(http.MethodGet, "/v1/jobs/{name}/stream", "stream-job", "Follow a job and its output", http.StatusNotFound)
+	op := operation(reader, http.MethodGet, "/v1/jobs/{name}/stream", "stream-job", "Follow a job and its output", http.StatusNotFound)
 	op.Description = `Server-sent events: "status" whenever the status or its reason changes, "log" for a run of output, "gap" where output was lost, and "end" last, once the job has ended and its output is complete or no longer comes. Comments in between show that the stream lives.`
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "Server-sent events",

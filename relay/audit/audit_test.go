@@ -1,0 +1,175 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve runs a NATS server until the test ends or stop is called.
+func serve(t *testing.T, dir string) (js jetstream.JetStream, stop func()) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir, SyncAlways: true, JetStreamMaxStore: 16 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("the server is not ready")
+	}
+	conn, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if js, err = jetstream.New(conn); err != nil {
+		t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		conn.Close()
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	t.Cleanup(stop)
+	return js, stop
+}
+
+func open(t *testing.T, opts Options) *Log {
+	t.Helper()
+	l, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func appendAll(t *testing.T, l *Log, entries ...Entry) {
+	t.Helper()
+	for _, e := range entries {
+		if err := l.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// targets are the targets of the selected entries, page by page.
+func targets(t *testing.T, l *Log, q Query) (targets []string, pages int) {
+	t.Helper()
+	for {
+		entries, next, err := l.List(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		for _, e := range entries {
+			targets = append(targets, e.Target)
+		}
+		if q.Before = next; next == 0 {
+			return targets, pages
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	js, _ := serve(t, t.TempDir())
+	l := open(t, Options{JetStream: js})
+	appendAll(t, l,
+		Entry{Actor: "admin", Action: "token.create", Target: "a"},
+		Entry{Actor: "ci", Action: "job.submit", Target: "b"},
+		Entry{Actor: "admin", Action: "token.revoke", Target: "c"})
+	middle := time.Now()
+	appendAll(t, l, Entry{Actor: "ci", Action: "job.cancel", Target: "d"}, Entry{Actor: "agent:x", Action: "cluster.enrol", Target: "e"})
+	for _, tc := range []struct {
+		query Query
+		want  string
+		pages int
+	}{
+		{Query{}, "edcba", 1},
+		{Query{Limit: 2}, "edcba", 3},
+		{Query{Limit: 5}, "edcba", 1},
+		{Query{Since: middle}, "ed", 1},
+		{Query{Actor: "ci"}, "db", 1},
+		{Query{Actor: "ci", Limit: 1}, "db", 3},
+		{Query{Action: "token.*"}, "ca", 1},
+		{Query{Action: "token.create"}, "a", 1},
+		{Query{Action: "token"}, "", 1},
+		{Query{Actor: "nobody"}, "", 1},
+	} {
+		got, pages := targets(t, l, tc.query)
+		if strings.Join(got, "") != tc.want || pages != tc.pages {
+			t.Errorf("%+v: %q on %d pages, want %q on %d", tc.query, got, pages, tc.want, tc.pages)
+		}
+	}
+}
+
+// TestAppendOnly: what the broker's own API can do to other streams it cannot
+// do to this one, and an entry outlives a restart.
+func TestAppendOnly(t *testing.T) {
+	dir := t.TempDir()
+	js, stop := serve(t, dir)
+	l := open(t, Options{JetStream: js})
+	appendAll(t, l, Entry{Actor: "admin", Action: "token.create", Target: "a"})
+	stream, err := js.Stream(t.Context(), streamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), 1); err == nil {
+		t.Error("an entry can be deleted")
+	}
+	if err := stream.Purge(t.Context()); err == nil {
+		t.Error("the log can be purged")
+	}
+	loose := stream.CachedInfo().Config
+	loose.DenyDelete, loose.DenyPurge = false, false
+	if _, err := js.UpdateStream(t.Context(), loose); err == nil {
+		t.Error("the log can be made one that can be purged")
+	}
+	if err := stream.SecureDeleteMsg(t.Context(), 1); err == nil {
+		t.Error("an entry can be overwritten")
+	}
+	stop()
+	js, _ = serve(t, dir)
+	if got, _ := targets(t, open(t, Options{JetStream: js}), Query{}); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// TestBounded: the oldest entries make place, and one cannot take all of it.
+func TestBounded(t *testing.T) {
+	js, _ := serve(t, t.TempDir())
+	l := open(t, Options{JetStream: js, MaxBytes: 64 << 10})
+	long := strings.Repeat("ü", 1<<20)
+	for i := range 100 {
+		appendAll(t, l, Entry{Actor: long, Action: "login.refused", Target: fmt.Sprint(i), Detail: long, Remote: "\xff"})
+	}
+	entries, _, err := l.List(t.Context(), Query{Limit: 1000})
+	if err != nil || len(entries) < 10 || len(entries) >= 100 || entries[0].Target != "99" {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	if e := entries[0]; len(e.Actor) > maxName || len(e.Detail) > maxDetail || !strings.HasSuffix(e.Detail, "ü…") || e.Remote != "�" {
+		t.Errorf("%d, %d, %q", len(e.Actor), len(e.Detail), e.Remote)
+	}
+}
+
+func TestWhatCannotBeWritten(t *testing.T) {
+	js, stop := serve(t, t.TempDir())
+	l := open(t, Options{JetStream: js})
+	for _, action := range []string{"", "token create", "token.", ">", "a.*", "A"} {
+		if err := l.Append(t.Context(), Entry{Action: action}); err == nil {
+			t.Errorf("%q is taken as an action", action)
+		}
+	}
+	stop()
+	if err := l.Append(t.Context(), Entry{Action: "token.create"}); err == nil {
+		t.Error("an entry is said to be written, and there is no store")
+	}
+}
