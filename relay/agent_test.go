@@ -57,6 +57,7 @@ type agent struct {
 	cluster string
 	session string
 	conn    *nats.Conn
+	trust   protocol.Trust // what it learnt when it joined, and since
 	term    uint64
 	seq     uint64
 	syncs   int
@@ -110,29 +111,49 @@ func lead(t *testing.T, r *running, cluster, session string, kp nkeys.KeyPair) *
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	return &agent{t: t, cluster: cluster, session: "session-of-" + cluster + "-" + session, conn: conn}
+	return &agent{t: t, cluster: cluster, session: "session-of-" + cluster + "-" + session, conn: conn, trust: r.Keys().Trust("")}
 }
 
-// ask sends a request and decodes the answer.
-func ask[Q, A protocol.Message](a *agent, verb string, q Q, answer A) error {
+// send sends a request and returns the answer as it came.
+func send[Q protocol.Message](a *agent, verb string, q Q) ([]byte, error) {
 	data, err := protocol.Encode(q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, err := a.conn.Request(protocol.UpSubject(a.cluster, verb), data, 10*time.Second)
 	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+// ask sends a request and decodes the answer, which is not signed.
+func ask[Q, A protocol.Message](a *agent, verb string, q Q, answer A) error {
+	data, err := send(a, verb, q)
+	if err != nil {
 		return err
 	}
-	return protocol.Decode(m.Data, answer)
+	return protocol.Decode(data, answer)
 }
 
 func (a *agent) trySync(s protocol.Sync) (*protocol.SyncReply, error) {
 	a.syncs++
 	s.Nudge = nudgeWord
 	s.Nonce, s.Session, s.Term = fmt.Sprintf("nonce-%016d", a.syncs), a.session, a.term
-	reply := new(protocol.SyncReply)
-	if err := ask(a, protocol.VerbSync, &s, reply); err != nil {
+	for _, key := range a.trust.Keys {
+		s.Keys = append(s.Keys, key.ID())
+	}
+	s.Trust = a.trust.Digest()
+	data, err := send(a, protocol.VerbSync, &s)
+	if err != nil {
 		return nil, err
+	}
+	reply := new(protocol.SyncReply)
+	if err := protocol.DecodeSigned(data, reply, a.trust.Keys); err != nil {
+		return nil, err
+	}
+	if reply.Trust != nil {
+		a.trust = *reply.Trust
 	}
 	if reply.Nonce != s.Nonce {
 		return nil, fmt.Errorf("answer to nonce %s, want %s", reply.Nonce, s.Nonce)

@@ -22,6 +22,7 @@ import (
 	"github.com/trainrelay/trainrelay/internal/process"
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/internal/version"
+	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/api"
 	"github.com/trainrelay/trainrelay/relay/blobs"
 	"github.com/trainrelay/trainrelay/relay/certs"
@@ -56,6 +57,7 @@ type Front struct {
 	certs     *certs.Server
 	tokens    *tokens.Tokens
 	snapshots *blobs.Store
+	authority string // PEM
 }
 
 // stopTimeout is how long requests may go on when the front stops.
@@ -104,6 +106,10 @@ func (f *Front) AuthorityFile() string {
 	return f.certs.AuthorityFile()
 }
 
+// Authority is the certificate, PEM, that agents must trust; empty where the
+// operator's own is used.
+func (f *Front) Authority() string { return f.authority }
+
 // URL is where the relay is reached.
 func (f *Front) URL() string {
 	host := "localhost"
@@ -125,7 +131,11 @@ func (f *Front) openTokens() (err error) {
 	if err != nil {
 		return fmt.Errorf("the relay's own authority: %w", err)
 	}
-	now := client.Config{URL: f.URL(), CA: string(authority)}
+	if len(authority) > protocol.MaxCA {
+		return fmt.Errorf("the relay's own authority: %s has %d bytes, agents take at most %d", f.certs.AuthorityFile(), len(authority), protocol.MaxCA)
+	}
+	f.authority = string(authority)
+	now := client.Config{URL: f.URL(), CA: f.authority}
 	f.tokens, err = tokens.Open(f.opts.Data, func(token string) error {
 		now.Token = token
 		return now.Save(f.ClientFile())

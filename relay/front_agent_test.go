@@ -70,7 +70,7 @@ func (s *served) dialFront(t *testing.T, cluster string, kp nkeys.KeyPair) *nats
 // leadFront connects a leading agent by the public port.
 func (s *served) leadFront(t *testing.T, cluster string, kp nkeys.KeyPair) *agent {
 	t.Helper()
-	a := &agent{t: t, cluster: cluster, session: "session-of-the-agent-in-" + cluster, conn: s.dialFront(t, cluster, kp)}
+	a := &agent{t: t, cluster: cluster, session: "session-of-the-agent-in-" + cluster, conn: s.dialFront(t, cluster, kp), trust: s.Keys().Trust("")}
 	a.join()
 	return a
 }

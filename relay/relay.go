@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/audit"
 	"github.com/trainrelay/trainrelay/relay/broker"
 	"github.com/trainrelay/trainrelay/relay/clusters"
@@ -52,6 +53,9 @@ type Options struct {
 	// NewSigningKey makes a signing key where the one that clusters trust is
 	// lost; see signing.Options.Anew.
 	NewSigningKey bool
+	// Authority is the certificate, PEM, by which agents know the front's; nil
+	// or empty for a public one.
+	Authority func() string
 
 	MaxAudit       int64         // bytes of the audit log
 	AuditRetention time.Duration // of its entries
@@ -143,6 +147,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	link.keys = r.keys
 	rooms.Go(func() error { return r.broker.Serve(roomsCtx, link.handle) })
 	r.broker.Admit(r.jobs.ClusterOf)
 	close(r.started)
@@ -151,6 +156,13 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	<-front.Done()
 	return nil
+}
+
+func (r *Relay) authority() string {
+	if r.opts.Authority == nil {
+		return ""
+	}
+	return r.opts.Authority()
 }
 
 // open makes the rooms.
@@ -200,6 +212,7 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	service = clusters.New(clusters.Options{
 		Records:    clusterRecords{r.jobs},
 		Queue:      order,
+		Trust:      func() protocol.Trust { return r.keys.Trust(r.authority()) },
 		Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
 		Registerer: r.opts.Registerer,
 	})

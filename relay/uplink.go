@@ -11,7 +11,8 @@ import (
 )
 
 // uplink answers what agents send: it decodes a request, hands it to the room
-// that knows, and encodes the answer. What it cannot use is refused and named
+// that knows, and encodes the answer. The answer to a sync is signed with the
+// newest key that the agent trusts. What it cannot use is refused and named
 // bad; what could not be done now is refused for now.
 type uplink struct {
 	clusters interface {
@@ -21,6 +22,10 @@ type uplink struct {
 	logs interface {
 		Append(ctx context.Context, cluster string, m *protocol.LogChunk) (*protocol.LogReply, error)
 	}
+	keys interface {
+		// For is the newest of the keys that the agent trusts, by their IDs.
+		For(trusted []string) *protocol.SigningKey
+	}
 	log zerolog.Logger
 }
 
@@ -28,24 +33,32 @@ func (u uplink) handle(ctx context.Context, cluster, verb string, data []byte) (
 	log := u.log.With().Str("cluster", cluster).Str("verb", verb).Logger()
 	switch verb {
 	case protocol.VerbSync:
-		return answer(ctx, cluster, data, new(protocol.Sync), u.clusters.Sync, log)
+		return answer(ctx, cluster, data, new(protocol.Sync), u.clusters.Sync, u.sign, log)
 	case protocol.VerbEvent:
-		return answer(ctx, cluster, data, new(protocol.EventBatch), u.clusters.Events, log)
+		return answer(ctx, cluster, data, new(protocol.EventBatch), u.clusters.Events, unsigned, log)
 	case protocol.VerbLog:
-		return answer(ctx, cluster, data, new(protocol.LogChunk), u.logs.Append, log)
+		return answer(ctx, cluster, data, new(protocol.LogChunk), u.logs.Append, unsigned, log)
 	}
 	bad = fmt.Errorf("there is no request %q", verb)
 	return refuse(bad, false), bad
 }
 
+// sign encodes the answer to a sync.
+func (u uplink) sign(request *protocol.Sync, reply *protocol.SyncReply) ([]byte, error) {
+	return protocol.EncodeSigned(reply, u.keys.For(request.Keys))
+}
+
+// unsigned encodes an answer that orders nothing.
+func unsigned[Q, A protocol.Message](_ Q, reply A) ([]byte, error) { return protocol.Encode(reply) }
+
 // answer decodes a request, has it done, and encodes what comes back.
-func answer[Q, A protocol.Message](ctx context.Context, cluster string, data []byte, request Q, do func(context.Context, string, Q) (A, error), log zerolog.Logger) (reply []byte, bad error) {
+func answer[Q, A protocol.Message](ctx context.Context, cluster string, data []byte, request Q, do func(context.Context, string, Q) (A, error), encode func(Q, A) ([]byte, error), log zerolog.Logger) (reply []byte, bad error) {
 	if err := protocol.Decode(data, request); err != nil {
 		return refuse(err, false), err
 	}
 	a, err := do(ctx, cluster, request)
 	if err == nil {
-		reply, err = protocol.Encode(a)
+		reply, err = encode(request, a)
 	}
 	if err == nil {
 		return reply, nil

@@ -29,6 +29,19 @@ func (r rooms) Append(context.Context, string, *protocol.LogChunk) (*protocol.Lo
 	return &protocol.LogReply{}, r.err
 }
 
+// oneKey signs everything, whatever the agent trusts.
+type oneKey struct{ *protocol.SigningKey }
+
+func (k oneKey) For([]string) *protocol.SigningKey { return k.SigningKey }
+
+func newSigner() oneKey {
+	key, err := protocol.NewSigningKey()
+	if err != nil {
+		panic(err) // there is no randomness
+	}
+	return oneKey{key}
+}
+
 // FuzzUplink: whatever an agent sends, it is answered, and what cannot be used
 // is refused for good and named bad.
 func FuzzUplink(f *testing.F) {
@@ -42,7 +55,7 @@ func FuzzUplink(f *testing.F) {
 		f.Add(seed.verb, []byte(seed.data))
 	}
 	r := rooms{sync: &protocol.SyncReply{Cluster: "c", ValidSeconds: 20, Term: 1}}
-	u := uplink{clusters: r, logs: r, log: zerolog.Nop()}
+	u := uplink{clusters: r, logs: r, keys: newSigner(), log: zerolog.Nop()}
 	f.Fuzz(func(t *testing.T, verb string, data []byte) {
 		reply, bad := u.handle(t.Context(), "c", verb, data)
 		refusal := new(protocol.Refusal)
@@ -64,7 +77,7 @@ func TestRefusals(t *testing.T) {
 		{"away", rooms{err: errors.New("the store is away")}, protocol.Refusal{Message: "the store is away", Temporary: true}},
 		{"no answer that encodes", rooms{sync: &protocol.SyncReply{Cluster: "c"}}, protocol.Refusal{Message: "encode sync-reply: term: is 0", Temporary: true}},
 	} {
-		reply, bad := uplink{clusters: test.room, log: zerolog.Nop()}.handle(t.Context(), "c", protocol.VerbSync, sync)
+		reply, bad := uplink{clusters: test.room, keys: newSigner(), log: zerolog.Nop()}.handle(t.Context(), "c", protocol.VerbSync, sync)
 		if got := refused(t, protocol.Decode(reply, new(protocol.SyncReply))); *got != test.want || bad != nil {
 			t.Errorf("%s: %+v, bad %v", test.name, got, bad)
 		}

@@ -9,8 +9,9 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// Bytes of an answer: a reserve for its frame, and what cancels and missing
-// attempts may take each, so that there is always space for a start.
+// Bytes of an answer: a reserve for its frame, signature included, and what
+// cancels and missing attempts may take each, so that there is always space for
+// a start.
 const (
 	frameBytes = 8 << 10
 	asideBytes = 32 << 10
@@ -68,6 +69,7 @@ func (s *Service) decide(ctx context.Context, name string, c *cluster, sync *pro
 
 	space := budget{protocol.MaxMessage - frameBytes - 2*asideBytes}
 	space.take(reply.Computes)
+	space.take(reply.Trust)
 	var cut [2]bool
 	reply.Cancels, c.cancels, cut[0] = part(cancels, protocol.MaxCancels, c.cancels, func(c protocol.Cancel) protocol.Ref { return c.Ref })
 	reply.Missing, c.missing, cut[1] = part(missing, protocol.MaxCancels, c.missing, func(m protocol.Missing) protocol.Ref { return m.Ref })

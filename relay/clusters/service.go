@@ -39,6 +39,8 @@ type Records interface {
 	Spec(ctx context.Context, job string) (protocol.Job, error)
 	Claim(ctx context.Context, cluster, job string) (attempt int, ok bool, err error)
 	Fold(ctx context.Context, cluster string, events []protocol.Event) ([]protocol.EventResult, error)
+	// Trusts notes which of the relay's signing keys the agent trusts.
+	Trusts(ctx context.Context, cluster string, keys []string) error
 	Seen(cluster string, info protocol.Info, problems []string, unknownJobs int)
 }
 
@@ -60,8 +62,10 @@ type Queue interface {
 
 // Options of a service.
 type Options struct {
-	Records    Records
-	Queue      Queue
+	Records Records
+	Queue   Queue
+	// Trust is what agents are to trust.
+	Trust      func() protocol.Trust
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -151,6 +155,7 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 		Cluster: name, Nonce: sync.Nonce, ValidSeconds: int(protocol.StartDeadline.Seconds()),
 		Term: term, Computes: s.opts.Records.Targets(name),
 	}
+	s.trust(ctx, name, sync, reply)
 	switch {
 	case sync.Full:
 		err = s.fold(ctx, name, c, sync, reply)
@@ -165,6 +170,17 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 	}
 	s.metrics.answered(reply)
 	return reply, nil
+}
+
+// trust notes what the agent trusts, and tells it where that is to change.
+func (s *Service) trust(ctx context.Context, name string, sync *protocol.Sync, reply *protocol.SyncReply) {
+	if err := s.opts.Records.Trusts(ctx, name, sync.Keys); err != nil {
+		// The next sync brings it again; until then no key is retired.
+		s.opts.Log.Error().Err(err).Str("cluster", name).Msg("cannot note which signing keys the cluster trusts")
+	}
+	if now := s.opts.Trust(); now.Digest() != sync.Trust {
+		reply.Trust = &now
+	}
 }
 
 // fold takes in one page of a full sync.

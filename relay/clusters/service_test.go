@@ -26,6 +26,7 @@ type ledger struct {
 	damaged  string // the job whose specification is lost
 	specErr  error
 	read     int // specifications
+	trusted  [][]string
 }
 
 func (l *ledger) Term(context.Context, string, string, uint64) (uint64, bool, error) {
@@ -71,6 +72,10 @@ func (l *ledger) Claim(_ context.Context, _, job string) (int, bool, error) {
 func (l *ledger) Fold(context.Context, string, []protocol.Event) ([]protocol.EventResult, error) {
 	return nil, errors.New("not asked for here")
 }
+func (l *ledger) Trusts(_ context.Context, _ string, keys []string) error {
+	l.trusted = append(l.trusted, keys)
+	return nil
+}
 func (l *ledger) Seen(string, protocol.Info, []string, int) {}
 
 func (l *ledger) Next(_ string, n int) []string { return l.queue[:min(n, len(l.queue))] }
@@ -81,10 +86,21 @@ func (l *ledger) queued(n int) {
 	}
 }
 
+// trust is as large as it may be, and larger as JSON.
+var trust = protocol.Trust{Keys: make([]protocol.RelayKey, protocol.MaxRelayKeys), CA: strings.Repeat("\n", protocol.MaxCA)}
+
+func service(l *ledger) *Service {
+	return New(Options{Records: l, Queue: l, Trust: func() protocol.Trust { return trust }, Log: zerolog.Nop()})
+}
+
 // syncer syncs with a service that has folded the cluster's full sync.
 func syncer(t *testing.T, l *ledger) func(free int, held ...protocol.Ref) *protocol.SyncReply {
 	t.Helper()
-	s := New(Options{Records: l, Queue: l, Log: zerolog.Nop()})
+	s := service(l)
+	key, err := protocol.NewSigningKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	sync := func(m protocol.Sync) *protocol.SyncReply {
 		t.Helper()
 		m.Nonce, m.Session = "0123456789abcdef", "0123456789abcdef"
@@ -92,7 +108,7 @@ func syncer(t *testing.T, l *ledger) func(free int, held ...protocol.Ref) *proto
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := protocol.Encode(reply); err != nil {
+		if _, err := protocol.EncodeSigned(reply, key); err != nil {
 			t.Fatal(err)
 		}
 		return reply
@@ -141,6 +157,26 @@ func TestLargeJobs(t *testing.T) {
 	}
 	if len(got) != 5 {
 		t.Errorf("%d of 5 jobs were granted", len(got))
+	}
+}
+
+// TestFullAnswerFits: with as much of everything as there can be, the signed
+// answer is a message still; syncer looks.
+func TestFullAnswerFits(t *testing.T) {
+	l := &ledger{spec: protocol.Job{Command: strings.Repeat("x", 4<<10)}}
+	l.queued(50)
+	for i := range 1200 {
+		claim := Claim{Ref: protocol.Ref{Job: fmt.Sprintf("claimed-%04d", i), Attempt: 1}, Compute: "c"}
+		if i%2 == 0 {
+			claim.Cancel = protocol.NewReason(protocol.UserCanceled, "canceled by user")
+		} else {
+			claim.Latest = &protocol.Event{Ref: claim.Ref, State: protocol.Running}
+		}
+		l.claims = append(l.claims, claim)
+	}
+	reply := syncer(t, l)(500)
+	if len(reply.Starts) == 0 || len(reply.Cancels) == 0 || len(reply.Missing) == 0 || reply.Trust == nil || !reply.More {
+		t.Errorf("%d starts, %d cancels, %d missing, trust %v", len(reply.Starts), len(reply.Cancels), len(reply.Missing), reply.Trust != nil)
 	}
 }
 
@@ -213,7 +249,7 @@ func TestRequestOver(t *testing.T) {
 		l.claims = append(l.claims, Claim{Ref: protocol.Ref{Job: fmt.Sprintf("job-%04d", i), Attempt: 1}, Compute: "c"})
 	}
 	l.queued(100)
-	s := New(Options{Records: l, Queue: l, Log: zerolog.Nop()})
+	s := service(l)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	l.specErr = ctx.Err()
@@ -222,6 +258,28 @@ func TestRequestOver(t *testing.T) {
 	s.grant(ctx, "c", c, []protocol.Room{{Compute: "c", Free: 200}}, l.claims, &budget{protocol.MaxMessage}, reply)
 	if l.read != 1 || reply.More {
 		t.Errorf("%d specifications read, more %v", l.read, reply.More)
+	}
+}
+
+// TestTrust: an agent is told what to trust where that differs from what it
+// said, and what it said is noted.
+func TestTrust(t *testing.T) {
+	l := &ledger{}
+	s := service(l)
+	for _, tc := range []struct {
+		said string
+		told bool
+	}{{"", true}, {"0123456789abcdef", true}, {trust.Digest(), false}} {
+		reply, err := s.Sync(t.Context(), "c", &protocol.Sync{Nonce: "0123456789abcdef", Session: "0123456789abcdef", Keys: []string{"key"}, Trust: tc.said})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (reply.Trust != nil) != tc.told || tc.told && reply.Trust.Digest() != trust.Digest() {
+			t.Errorf("to %q: %+v", tc.said, reply.Trust)
+		}
+	}
+	if len(l.trusted) != 3 || l.trusted[0][0] != "key" {
+		t.Errorf("noted %v", l.trusted)
 	}
 }
 

@@ -72,7 +72,7 @@ func (s *Serve) Run(ctx context.Context, stdio cli.IO) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NewSigningKey: s.NewSigningKey, Log: log, Registerer: registry})
+	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NewSigningKey: s.NewSigningKey, Authority: front.Authority, Log: log, Registerer: registry})
 	if err != nil {
 		return err
 	}
