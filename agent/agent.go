@@ -16,8 +16,8 @@
 //
 // # When things fail
 //
-// A relay or an API server that is away is waited for; /readyz says so on the
-// leader. A leader that loses its lease stops its rooms before anything else;
+// A relay or an API server that is away is waited for, and so is a policy of
+// the cluster's admin that cannot be used; /readyz says so on the leader. A leader that loses its lease stops its rooms before anything else;
 // one that is stopped ends its work first and then gives the lease up, so that
 // the next leads within seconds. Nothing is kept on disk: whatever dies, the
 // next process reads all it needs from the API server and the relay.
@@ -68,6 +68,7 @@ type Options struct {
 	GatewayListen string // host:port
 	HealthListen  string // host:port of /healthz, /readyz and /metrics
 	Workload      workload.Options
+	PolicyFile    string // of the cluster's admin; see package policy
 
 	MaxUnscheduled int // see cluster.Options; 0 for its default
 	MaxLive        int
@@ -96,6 +97,7 @@ func (o *Options) validate() error {
 	need("namespace of the agent", o.PodNamespace == "")
 	need("address for the gateway", o.GatewayListen == "")
 	need("address for health", o.HealthListen == "")
+	need("policy file", o.PolicyFile == "")
 	need("registry of metrics", o.Registry == nil)
 	return errors.Join(errs...)
 }

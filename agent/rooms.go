@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/trainrelay/trainrelay/agent/gateway"
 	"github.com/trainrelay/trainrelay/agent/link"
 	"github.com/trainrelay/trainrelay/agent/logs"
+	"github.com/trainrelay/trainrelay/agent/policy"
+	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/agentauth"
 	"github.com/trainrelay/trainrelay/internal/bus"
 	"github.com/trainrelay/trainrelay/internal/version"
@@ -38,10 +42,20 @@ func (a *Agent) furnish() (err error) {
 	if err != nil {
 		return err
 	}
+	rules, err := policy.NewFile(a.o.PolicyFile, policy.Options{
+		LaunchImage: a.o.Workload.LaunchImage,
+		Timeout: func(job *batchv1.Job) time.Duration {
+			return time.Duration(workload.TimeoutSeconds(job)) * time.Second
+		},
+	})
+	if err != nil {
+		return err
+	}
 	r.cluster, err = cluster.New(cluster.Options{
 		Client:         a.client,
 		Namespaces:     a.o.Namespaces,
 		Workload:       a.o.Workload,
+		Policy:         rules,
 		Token:          tokens.Token,
 		Observe:        func(e protocol.Event) { r.link.Observe(e) },
 		Changed:        func() { r.link.Wake() },
@@ -147,7 +161,7 @@ func (a *Agent) linked(context.Context) error {
 		}
 		return errors.New("the first sync with the relay is under way")
 	}
-	return a.rooms.cluster.Synced()
+	return cmp.Or(a.rooms.cluster.Synced(), a.rooms.cluster.Refusing())
 }
 
 // serverVersion asks the API server for its version; empty where it does not

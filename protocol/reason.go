@@ -36,6 +36,7 @@ const (
 	NamespaceMissing ReasonCode = "NamespaceMissing" // the compute's namespace does not exist
 	NotPermitted     ReasonCode = "NotPermitted"     // the agent may not use the compute's namespace
 	APIRefused       ReasonCode = "APIRefused"       // the API server refused the Job; its words
+	PolicyRefused    ReasonCode = "PolicyRefused"    // the policy of the cluster's admin forbids it; names the rule
 	CodeFetch        ReasonCode = "CodeFetch"        // the code could not be fetched in the pod
 	JobDeleted       ReasonCode = "JobDeleted"       // somebody deleted the Kubernetes Job
 	NodeLost         ReasonCode = "NodeLost"         // the node stayed unreachable

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/trainrelay/trainrelay/agent/workload"
@@ -23,12 +24,22 @@ const (
 	DefaultLostAfter      = 5 * time.Minute
 )
 
+// Policy is what the cluster's admin lets Jobs be. It may change at any time.
+type Policy interface {
+	// Usable says why there is no policy, so that nothing may be created; nil
+	// where there is one.
+	Usable() error
+	// Judge says why the Job must not be created, or why nobody can tell.
+	Judge(job *batchv1.Job) (refusal, err error)
+}
+
 // Options are what a Cluster is made of. Zero values of the last block mean
 // the defaults.
 type Options struct {
 	Client     kubernetes.Interface
 	Namespaces []string // where Jobs may be; all others are refused
 	Workload   workload.Options
+	Policy     Policy
 	// Token is the secret with which an attempt's pods ask the gateway.
 	Token func(protocol.Ref) string
 	// Observe takes what became of an attempt, Version zero. It must not block.
@@ -52,6 +63,7 @@ func (o *Options) validate() error {
 	}
 	missing("client", o.Client == nil)
 	missing("namespaces", len(o.Namespaces) == 0)
+	missing("policy", o.Policy == nil)
 	missing("token", o.Token == nil)
 	missing("observer", o.Observe == nil)
 	missing("listener to changes", o.Changed == nil)
@@ -113,6 +125,10 @@ func (c *Cluster) Synced() error {
 	}
 	return errors.New("this process does not lead")
 }
+
+// Refusing says why no attempt would be created, though the cluster is there;
+// nil where attempts would.
+func (c *Cluster) Refusing() error { return c.o.Policy.Usable() }
 
 // Held are the attempts with a Job, or with one being created: the unfinished
 // ones, or all of them.

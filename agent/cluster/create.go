@@ -38,6 +38,14 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 	}
 	jobs := s.o.Client.BatchV1().Jobs(namespace)
 	want := workload.Job(&g.start, namespace, s.o.Workload)
+	refusal, err := s.o.Policy.Judge(want)
+	if err != nil {
+		s.o.Changed() // the relay is to hear of it before it grants more
+		return err
+	}
+	if refusal != nil {
+		return s.forbid(ctx, ref, a, refusal)
+	}
 	job, err := jobs.Create(ctx, want, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		if job, err = jobs.Get(ctx, want.Name, metav1.GetOptions{}); err == nil {
@@ -56,6 +64,23 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 	a.job = job
 	_, err = s.present(ctx, ref, a, job)
 	return err
+}
+
+// forbid ends an attempt that the policy refuses. A Job that was created while
+// the policy was another one goes on.
+func (s *session) forbid(ctx context.Context, ref protocol.Ref, a attempt, refusal error) error {
+	job, err := s.ask(ctx, ref, "")
+	switch {
+	case err != nil:
+		return err
+	case job != nil:
+		s.note(ref, func(a *attempt) { a.job, a.live = job, time.Now() })
+		a.job = job
+		_, err = s.present(ctx, ref, a, job)
+		return err
+	}
+	s.end(ref, a, verdict{state: protocol.Failed, reason: protocol.NewReason(protocol.PolicyRefused, "%v", refusal)})
+	return nil
 }
 
 // refused says why no Job of the compute may be created, or why that cannot be

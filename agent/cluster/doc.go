@@ -40,6 +40,12 @@
 // tried again, with growing delays, for as long as it is wanted. A refusal that
 // will not change ends the attempt with the API server's words.
 //
+// The policy of the cluster's admin ([Policy]) is asked right before a Job is
+// created, and never of a Job that exists. What it refuses has ended; while
+// there is none that could be asked, Refusing says so, the relay grants
+// nothing, and what it granted before is tried until its deadline like any
+// create that fails.
+//
 // A namespace that the agent may not watch does not keep the others from
 // working: attempts for it end as NotPermitted or NamespaceMissing.
 //

@@ -15,6 +15,10 @@
 // While the cluster is out of step with its API server, syncs say so, offer no
 // room, and nothing in their answers is acted on.
 //
+// While the cluster refuses all work, as without a policy, syncs say why and
+// offer no room, so that jobs wait where everybody can see it; cancels and all
+// else go on.
+//
 // # Events
 //
 // [Link.Observe] never blocks. Of each attempt the newest observation waits to

@@ -33,6 +33,9 @@ type Workloads interface {
 	// Synced is nil while what the other methods say is in step with the API
 	// server, else it says what is waited for. Its recovery calls [Link.Wake].
 	Synced() error
+	// Refusing says why no attempt would be started though all is in step;
+	// nil where it would.
+	Refusing() error
 	// Held are the attempts with a Job, or with one being created: the
 	// unfinished ones, or all of them. An attempt whose end has been observed
 	// need not be among the unfinished.

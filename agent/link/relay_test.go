@@ -132,6 +132,7 @@ func (r *relay) folded(ref protocol.Ref) protocol.Progress {
 type workloads struct {
 	mu        sync.Mutex
 	problem   error
+	refusing  error
 	held      []protocol.Ref
 	finished  []protocol.Ref // held in full syncs only
 	free      int
@@ -154,7 +155,8 @@ func (w *workloads) do(f func()) {
 	poke(w.changed)
 }
 
-func (w *workloads) Synced() (err error) { w.do(func() { err = w.problem }); return err }
+func (w *workloads) Synced() (err error)   { w.do(func() { err = w.problem }); return err }
+func (w *workloads) Refusing() (err error) { w.do(func() { err = w.refusing }); return err }
 func (w *workloads) Held(full bool) (refs []protocol.Ref) {
 	w.do(func() {
 		refs = slices.Clone(w.held)

@@ -12,6 +12,7 @@ type Status struct {
 	LastSync  time.Time // when the last answered sync was sent; zero before the first
 	LastError string    // what is being waited for; empty when nothing is
 	Problem   string    // what keeps the cluster out of step with its API server
+	Refusing  string    // why the cluster takes no work though it is in step
 	Term      uint64    // of the current or last session; 0 before the first answer
 	Waiting   int       // attempts of which something waits to be told
 }
@@ -31,7 +32,7 @@ func (l *Link) setLeading(leading bool) {
 	defer l.mu.Unlock()
 	l.status.Leading = leading
 	if !leading {
-		l.status.LastError, l.status.Problem = "", ""
+		l.status.LastError, l.status.Problem, l.status.Refusing = "", "", ""
 	}
 }
 
@@ -76,5 +77,23 @@ func (l *Link) outOfStep(problem error) {
 		l.log.Warn().Err(problem).Msg("out of step with the Kubernetes API; no work is taken until it is back")
 	case news:
 		l.log.Info().Msg("in step with the Kubernetes API")
+	}
+}
+
+// refusing notes why the cluster refuses all work, nil where it does not.
+func (l *Link) refusing(why error) {
+	text := ""
+	if why != nil {
+		text = why.Error()
+	}
+	l.mu.Lock()
+	news := l.status.Refusing != text
+	l.status.Refusing = text
+	l.mu.Unlock()
+	switch {
+	case news && why != nil:
+		l.log.Error().Err(why).Msg("no work is taken")
+	case news:
+		l.log.Info().Msg("work is taken again")
 	}
 }

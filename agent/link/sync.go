@@ -22,7 +22,7 @@ const (
 	// of changes makes the first sync at once and one more for the rest.
 	syncGap = 25 * time.Millisecond
 	// unsyncedInterval is the time to the next sync while the cluster is out
-	// of step with its API server.
+	// of step with its API server, or refuses everything.
 	unsyncedInterval = 5 * time.Second
 	// maxHeldBytes bounds what a page of attempts takes of a message, whatever
 	// their names, with space for the rest of the sync.
@@ -92,19 +92,22 @@ func (l *Link) awaitSync(ctx context.Context, interval time.Duration, earliest t
 // sync tells the relay what the cluster holds and acts on the answer. It
 // returns the time to the next sync.
 func (l *Link) sync(ctx context.Context, s *session) (time.Duration, error) {
-	problem := l.workloads.Synced()
+	problem, refusing := l.workloads.Synced(), l.workloads.Refusing()
 	l.outOfStep(problem)
+	l.refusing(refusing)
 	held := l.held(false)
 	l.outbox.retain(held)
 	req := &protocol.Sync{Info: l.info(), Held: page(held), Last: true}
 	switch {
 	case problem != nil:
 		// Never a full sync: what this one does not hold may exist.
-		req.Problems = []string{protocol.NewReason("", "%v", problem).Message} // cut where it is too long
+		req.Problems = problems(problem)
 	case s.full:
 		return l.fullSync(ctx, s)
 	case len(held) > len(req.Held):
 		req.Problems = []string{fmt.Sprintf("the cluster holds %d unfinished attempts; new ones are taken when there are fewer than %d", len(held), len(req.Held))}
+	case refusing != nil:
+		req.Problems = problems(refusing)
 	default:
 		req.Room = l.room(spare(held))
 	}
@@ -115,10 +118,18 @@ func (l *Link) sync(ctx context.Context, s *session) (time.Duration, error) {
 	if needFull {
 		s.full, next = true, 0
 	}
-	if problem != nil {
+	switch {
+	case problem != nil: // also where the relay asks for a full sync
 		next = unsyncedInterval
+	case refusing != nil:
+		next = min(next, unsyncedInterval)
 	}
 	return next, nil
+}
+
+// problems is a problem as a sync tells it, cut where it is too long.
+func problems(problem error) []string {
+	return []string{protocol.NewReason("", "%v", problem).Message}
 }
 
 // fullSync lists every attempt with a Job, page by page.

@@ -293,6 +293,41 @@ func TestNothingIsTakenWhileOutOfStep(t *testing.T) {
 	})
 }
 
+// TestRefusing: a cluster that refuses all work says so to the relay and takes
+// none, but what runs is still cancelled and resolved.
+func TestRefusing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorkloads()
+		w.refusing = errors.New("the policy is broken")
+		r := &relay{}
+		r.onSync = func(_ int, req *protocol.Sync, reply *protocol.SyncReply) error {
+			reply.Computes = []protocol.Compute{gpu}
+			reply.Cancels = []protocol.Cancel{{Ref: ref("b")}}
+			return nil
+		}
+		l := newLink(t, r, w)
+		stop := lead(t, l)
+		time.Sleep(time.Minute)
+		for _, s := range r.sent() {
+			if len(s.Room) > 0 || len(s.Problems) != 1 || s.Problems[0] != "the policy is broken" {
+				t.Fatalf("a sync offers room %v and tells problems %q", s.Room, s.Problems)
+			}
+		}
+		if len(w.cancelled) == 0 {
+			t.Error("cancels wait, too")
+		}
+		if l.Status().Refusing != "the policy is broken" {
+			t.Errorf("the status is %+v", l.Status())
+		}
+		w.do(func() { w.refusing = nil })
+		time.Sleep(unsyncedInterval + time.Second) // nothing else tells that it is mended
+		if last := r.sent()[len(r.sent())-1]; len(last.Room) == 0 || len(last.Problems) > 0 || l.Status().Refusing != "" {
+			t.Errorf("afterwards: room %v, problems %q, status %+v", last.Room, last.Problems, l.Status())
+		}
+		_ = stop()
+	})
+}
+
 func TestRoomLeavesASyncListable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorkloads()

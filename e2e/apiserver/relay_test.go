@@ -122,8 +122,9 @@ func newStation(t *testing.T, c *cloud, w *wire, seed []byte, name, home, namesp
 		Dial: dial.Options{RootCAs: []byte(c.config.CA)},
 		Kube: agentConfig(), Namespaces: []string{namespace}, NodeName: node, PodName: name, PodNamespace: home,
 		GatewayListen: "127.0.0.1:0", HealthListen: "127.0.0.1:0",
-		Workload: workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
-		Log:      c.log.With().Str("agent", name).Logger(),
+		Workload:   workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
+		PolicyFile: policyFile(t, "{}"),
+		Log:        c.log.With().Str("agent", name).Logger(),
 	}}
 	s.start()
 	t.Cleanup(func() { s.stop() })

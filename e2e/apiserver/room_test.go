@@ -38,6 +38,7 @@ func newRoom(t *testing.T, namespaces []string, change ...func(*cluster.Options)
 		Client:     agentClient(t),
 		Namespaces: namespaces,
 		Workload:   workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
+		Policy:     policyOf(t, "{}"),
 		Token:      func(ref protocol.Ref) string { return "token of " + ref.String() },
 		Observe:    r.observe,
 		Changed:    func() { r.tell() },

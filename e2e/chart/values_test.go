@@ -22,6 +22,7 @@ var changes = map[string]string{
 	"cluster.name":                  "cluster.name=other",
 	"existingSecret":                "existingSecret=other",
 	"computeNamespaces":             "computeNamespaces={train,vision}",
+	"policy":                        "policy.images={ghcr.io/team/**},policy.maxPerJob.instances=2",
 	"proxy.https":                   "proxy.https=http://proxy:3128",
 	"proxy.http":                    "proxy.http=http://proxy:3128",
 	"proxy.noProxy":                 "proxy.noProxy=10.0.0.0/8;proxy.https=http://proxy:3128",

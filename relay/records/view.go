@@ -16,6 +16,7 @@ type link struct {
 	up      bool      // the cluster is connected
 	silent  bool      // it missed its syncs
 	since   time.Time // its last sync; zero for none since the relay started
+	problem string    // what keeps it from taking work; empty for nothing
 }
 
 // view is the job as users see it.
@@ -78,6 +79,8 @@ func visible(rec *record, l link) (protocol.State, *protocol.Reason) {
 	case rec.live() != nil && l.silent:
 		return protocol.NotResponding, protocol.NewReason(protocol.WaitingForCluster,
 			"cluster %s was last heard of at %s; then the job was %s", l.cluster, l.since.Format(time.RFC3339), state)
+	case rec.live() != nil && rec.live().Latest == nil && reason == nil && l.problem != "":
+		return state, takesNone(l) // its start is on its way, or waits to be granted again
 	}
 	return state, reason
 }
@@ -91,7 +94,14 @@ func waiting(rec *record, l link) *protocol.Reason {
 	if !l.up {
 		return protocol.NewReason(protocol.WaitingForCluster, "cluster %s of compute %s is not connected%s", l.cluster, rec.Compute, again)
 	}
+	if l.problem != "" {
+		return takesNone(l)
+	}
 	return protocol.NewReason(protocol.WaitingForRoom, "compute %s has no room for it yet%s", rec.Compute, again)
+}
+
+func takesNone(l link) *protocol.Reason {
+	return protocol.NewReason(protocol.WaitingForCluster, "cluster %s takes no work now: %s", l.cluster, l.problem)
 }
 
 // view is the job as users see it now.
@@ -109,7 +119,11 @@ func (s *Store) link(rec *record) link {
 		l.cluster = compute.Cluster
 	}
 	now := s.opts.Now()
-	l.since = s.setup.presence(l.cluster).at
+	seen := s.setup.presence(l.cluster)
+	l.since = seen.at
+	if len(seen.problems) > 0 {
+		l.problem = seen.problems[0]
+	}
 	l.up = s.setup.connected(l.cluster, now)
 	l.silent = !l.up && now.Sub(s.started) > protocol.PresenceTimeout
 	return l

@@ -133,6 +133,10 @@ func (s *site) startProduct(ctx context.Context) error {
 	if err := os.WriteFile(seed, []byte(added.Seed), 0o600); err != nil {
 		return err
 	}
+	policy := filepath.Join(s.dir, "policy.yaml")
+	if err := os.WriteFile(policy, []byte("{}\n"), 0o600); err != nil {
+		return err
+	}
 	listen := [2]string{}
 	for i := range listen {
 		if listen[i], err = freeAddress(); err != nil {
@@ -145,7 +149,7 @@ func (s *site) startProduct(ctx context.Context) error {
 			"--nkey-seed-file", seed, "--relay-ca-file", filepath.Join(data, "tls", "ca.crt"), "--namespaces", namespace,
 			"--kubeconfig", s.cluster.Kubeconfig(), "--pod-name", "bench", "--pod-namespace", "default", "--node-name", "bench",
 			"--gateway-listen", listen[0], "--health-listen", listen[1],
-			"--launch-image", s.workload.LaunchImage, "--gateway-url", s.workload.GatewayURL, "--log-level", "warn"},
+			"--policy-file", policy, "--launch-image", s.workload.LaunchImage, "--gateway-url", s.workload.GatewayURL, "--log-level", "warn"},
 	}); err != nil {
 		return err
 	}
