@@ -84,9 +84,6 @@ func (u *unpacker) run() error {
 		if err != nil {
 			return fmt.Errorf("read the archive: %w", err)
 		}
-		if len(u.seen) > u.limits.Files {
-			return fmt.Errorf("more than %d files", u.limits.Files)
-		}
 		if err := u.entry(header); err != nil {
 			return fmt.Errorf("entry %.200q: %w", header.Name, err)
 		}
@@ -105,7 +102,9 @@ func (u *unpacker) entry(header *tar.Header) error {
 	if err := u.parents(path.Dir(name)); err != nil {
 		return err
 	}
-	u.seen[name] = header.Typeflag == tar.TypeDir
+	if err := u.see(name, header.Typeflag == tar.TypeDir); err != nil {
+		return err
+	}
 	switch header.Typeflag {
 	case tar.TypeReg:
 		return u.file(name, header.FileInfo().Mode())
@@ -133,11 +132,19 @@ func (u *unpacker) parents(dir string) error {
 	if err := u.parents(path.Dir(dir)); err != nil {
 		return err
 	}
-	if len(u.seen) > u.limits.Files {
+	if err := u.see(dir, true); err != nil {
+		return err
+	}
+	return u.root.Mkdir(dir, 0o777)
+}
+
+// see counts what is about to be made.
+func (u *unpacker) see(name string, isDir bool) error {
+	if len(u.seen) > u.limits.Files { // the root is in it
 		return fmt.Errorf("more than %d files", u.limits.Files)
 	}
-	u.seen[dir] = true
-	return u.root.Mkdir(dir, 0o777)
+	u.seen[name] = isDir
+	return nil
 }
 
 // file writes the content of a file.
