@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/rs/zerolog"
 
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -80,14 +81,36 @@ func newKey(t *testing.T) (nkeys.KeyPair, string) {
 	return kp, public
 }
 
-// addCluster adds a cluster with one compute of the same name, and returns the
-// key of its agent.
-func addCluster(t *testing.T, r *running, name string) nkeys.KeyPair {
+// enrol connects a cluster and gives it the key.
+func enrol(t *testing.T, r *running, name string, kp nkeys.KeyPair) {
 	t.Helper()
-	kp, public := newKey(t)
-	if _, err := r.Jobs().AddCluster(t.Context(), name, public, "admin"); err != nil {
+	key := r.Keys().Current().Public()
+	token, err := protocol.NewJoinToken(key)
+	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.Jobs().Connect(t.Context(), name, token.ID(), key.ID(), time.Now().Add(time.Hour), "admin"); err != nil {
+		t.Fatal(err)
+	}
+	seal, err := nkeys.CreateCurveKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := (&testkit.Joined{Key: kp, Seal: seal}).Request(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cluster, signer, err := r.Jobs().Enrol(t.Context(), request); err != nil || cluster != name || signer != key.ID() {
+		t.Fatal(cluster, signer, err)
+	}
+}
+
+// addCluster connects a cluster with one compute of the same name, and returns
+// the key of its agent.
+func addCluster(t *testing.T, r *running, name string) nkeys.KeyPair {
+	t.Helper()
+	kp, _ := newKey(t)
+	enrol(t, r, name, kp)
 	if _, _, err := r.Jobs().PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}, "admin"); err != nil {
 		t.Fatal(err)
 	}

@@ -125,20 +125,19 @@ func TestWhoMayConnect(t *testing.T) {
 	a.join()
 	closed := make(chan struct{})
 	a.conn.SetClosedHandler(func(*nats.Conn) { close(closed) })
-	if err := r.Jobs().DeleteCluster(t.Context(), "c"); err != nil {
+	if _, err := r.Jobs().Disconnect(t.Context(), "c", "admin", false); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-closed:
 	case <-time.After(10 * time.Second):
-		t.Fatal("the deleted cluster's connection is still open")
+		t.Fatal("the connection of a cluster that was disconnected is still open")
 	}
 	if err := connect(url, nats.Nkey(public, key.Sign)); !errors.Is(err, nats.ErrAuthorization) {
-		t.Errorf("the key of a deleted cluster: %v", err)
+		t.Errorf("the key of a cluster that was disconnected: %v", err)
 	}
-	// With a new key, the cluster goes on with higher terms.
-	_, public = newKey(t)
-	if _, err := r.Jobs().AddCluster(t.Context(), "c", public, "admin"); err != nil {
-		t.Error(err)
-	}
+	// A new key opens the same cluster.
+	next, _ := newKey(t)
+	enrol(t, r, "c", next)
+	lead(t, r, "c", "two", next).join()
 }

@@ -165,6 +165,13 @@ func (f *Front) user(token string) (v1.Identity, error) {
 	return v1.Identity{Name: name, Role: v1.Admin}, nil
 }
 
+// enrolment tells an agent that has joined which cluster it is of and what to
+// trust. It is signed with the key that the agent's token names.
+func (f *Front) enrolment(r *Relay, e *protocol.Enrol, cluster, key string) ([]byte, error) {
+	answer := &protocol.Enrolment{Nonce: e.Nonce, Cluster: cluster, Trust: r.Keys().Trust(f.Authority())}
+	return protocol.EncodeSigned(answer, r.Keys().For([]string{key}))
+}
+
 // Run serves r until ctx is done: it is what Options.Front asks for.
 func (f *Front) Run(ctx context.Context, r *Relay) error {
 	handler, err := f.handler(ctx, r)
@@ -223,11 +230,13 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 	return api.New(api.Options{
 		Jobs: apiJobs{r.Jobs()}, Setup: r.Jobs(), Logs: apiLogs{r.Logs()}, Snapshots: f.snapshots, Audit: apiAudit{r.Audit()},
 		User: f.user, Named: f.certs.Names, Status: status,
-		Broker:  r.Broker().WebsocketURL(),
-		Health:  health.Handler(),
-		Metrics: promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
-		Version: version.Short(),
-		Log:     f.opts.Log.With().Str("room", "api").Logger(),
+		SigningKey: func() protocol.RelayKey { return r.Keys().Current().Public() },
+		Enrolment:  func(e *protocol.Enrol, cluster, key string) ([]byte, error) { return f.enrolment(r, e, cluster, key) },
+		Broker:     r.Broker().WebsocketURL(),
+		Health:     health.Handler(),
+		Metrics:    promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
+		Version:    version.Short(),
+		Log:        f.opts.Log.With().Str("room", "api").Logger(),
 	})
 }
 

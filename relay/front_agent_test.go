@@ -27,6 +27,7 @@ import (
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/snapshot"
 	"github.com/trainrelay/trainrelay/internal/snapshot/pack"
+	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/records"
 )
@@ -40,15 +41,6 @@ func (s *served) trust() *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM([]byte(s.config.CA))
 	return &tls.Config{RootCAs: pool}
-}
-
-func (s *served) agentKey(t *testing.T, seed string) nkeys.KeyPair {
-	t.Helper()
-	kp, err := nkeys.FromSeed([]byte(seed))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kp
 }
 
 // dialFront connects an agent the way agents do, by the public port.
@@ -97,7 +89,7 @@ func at(n uint32) protocol.LogPosition {
 // complete, and one that goes on repeats nothing and still knows when to end.
 func TestStreamOfOutput(t *testing.T) {
 	s := serve(t, t.TempDir())
-	a := s.leadFront(t, "c", s.agentKey(t, s.setUp(t, "c")))
+	a := s.leadFront(t, "c", s.setUp(t, "c"))
 	job := sampleJob("iris", "c")
 	job.Instances = 2
 	submit(t, s.running, job)
@@ -148,8 +140,8 @@ func TestStreamOfOutput(t *testing.T) {
 // cluster runs the attempt, and nowhere else.
 func TestCodeForAgents(t *testing.T) {
 	s := serve(t, t.TempDir())
-	kp := s.agentKey(t, s.setUp(t, "c"))
-	stranger := s.agentKey(t, s.setUp(t, "other"))
+	kp := s.setUp(t, "c")
+	stranger := s.setUp(t, "other")
 	src := t.TempDir()
 	if err := os.WriteFile(filepath.Join(src, "train.py"), []byte("print(1)"), 0o644); err != nil {
 		t.Fatal(err)
@@ -217,7 +209,7 @@ func TestCodeForAgents(t *testing.T) {
 		t.Errorf("after the end: %d %s", status, body)
 	}
 	// A revoked key opens nothing.
-	if err := s.client.DeleteCluster(t.Context(), "c"); err != nil {
+	if _, err := s.client.Disconnect(t.Context(), "c", v1.KeepJobs); err != nil {
 		t.Fatal(err)
 	}
 	if status, body := fetch(kp, "127.0.0.1"); status != http.StatusUnauthorized {

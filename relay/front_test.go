@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,10 +15,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/trainrelay/trainrelay/internal/client"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -62,18 +65,37 @@ func serve(t *testing.T, data string) *served {
 	return s
 }
 
-// setUp adds a cluster with a compute of the same name, over HTTP, and returns
-// the seed of its agent's key.
-func (s *served) setUp(t *testing.T, name string) (seed string) {
+// join joins a cluster over HTTP.
+func (s *served) join(t *testing.T, name string) *testkit.Joined {
 	t.Helper()
-	cluster, err := s.client.AddCluster(t.Context(), name)
+	token, err := s.client.Connect(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	joined, err := s.enrol(t, token.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return joined
+}
+
+// enrol uses a join token, as an agent with fresh keys.
+func (s *served) enrol(t *testing.T, token string) (*testkit.Joined, error) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: s.trust()}
+	defer transport.CloseIdleConnections()
+	return testkit.Join(t.Context(), &http.Client{Transport: transport}, s.config.URL, token)
+}
+
+// setUp joins a cluster with a compute of the same name, over HTTP, and returns
+// the key of its agent.
+func (s *served) setUp(t *testing.T, name string) nkeys.KeyPair {
+	t.Helper()
+	joined := s.join(t, name)
 	if _, created, err := s.client.PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}); err != nil || !created {
 		t.Fatal(created, err)
 	}
-	return cluster.Seed
+	return joined.Key
 }
 
 // wantRefusal checks that the relay refused with the status and words.
@@ -178,7 +200,7 @@ func TestListsOverHTTP(t *testing.T) {
 	if err != nil || len(clusters) != 2 || clusters[0].Name != "a" || clusters[0].Connectivity != v1.NeverConnected {
 		t.Errorf("%+v, %v", clusters, err)
 	}
-	if err := s.client.DeleteCluster(t.Context(), "b"); err != nil {
+	if _, err := s.client.Disconnect(t.Context(), "b", v1.KeepJobs); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.client.Cluster(t.Context(), "b")
@@ -189,8 +211,6 @@ func TestListsOverHTTP(t *testing.T) {
 	}
 	_, _, err = s.client.PutCompute(t.Context(), v1.Compute{Name: "x", Cluster: "a", Namespace: "azureml"})
 	wantRefusal(t, err, http.StatusUnprocessableEntity, "agent's own")
-	_, err = s.client.AddCluster(t.Context(), "a")
-	wantRefusal(t, err, http.StatusConflict, "delete it first")
 }
 
 // request makes a bare request.
@@ -232,6 +252,9 @@ func TestAnonymousIsRefused(t *testing.T) {
 	}
 	closed := map[string][]string{"/metrics": {"GET"}, "/openapi.json": {"GET"}, "/openapi.yaml": {"GET"}, "/": {"GET"}, "/v1/nothing": {"GET"}, "/v1/agent/nothing": {"GET"}}
 	for path, methods := range described.Paths {
+		if path == "/v1/agent/enrol" {
+			continue // the request itself proves to have a join token
+		}
 		for method := range methods {
 			closed[path] = append(closed[path], strings.ToUpper(method))
 		}
@@ -302,20 +325,29 @@ func TestBadInputOverHTTP(t *testing.T) {
 	}
 }
 
-// TestNoSecretsInTheData: neither the token nor an agent's seed is anywhere in
-// the relay's folder but in the client's configuration.
+// TestNoSecretsInTheData: the admin's token is nowhere in the relay's folder but
+// in the client's configuration, and a join token is nowhere.
 func TestNoSecretsInTheData(t *testing.T) {
 	data := t.TempDir()
 	s := serve(t, data)
-	seed := s.setUp(t, "c")
+	s.setUp(t, "c")
+	token, err := s.client.Connect(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.TrimPrefix(token.Token, "trj_")
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.stop()
-	err := filepath.Walk(data, func(path string, info os.FileInfo, err error) error {
+	err = filepath.Walk(data, func(path string, info os.FileInfo, err error) error {
 		if err != nil || !info.Mode().IsRegular() {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		if bytes.Contains(content, []byte(seed)) {
-			t.Errorf("%s has the seed", path)
+		if bytes.Contains(content, []byte(text)) || bytes.Contains(content, raw[:32]) {
+			t.Errorf("%s has the join token", path)
 		}
 		if bytes.Contains(content, []byte(s.config.Token)) && path != s.front.ClientFile() {
 			t.Errorf("%s has the token", path)
@@ -336,7 +368,7 @@ func TestNoSecretsInTheData(t *testing.T) {
 // TestStopCutsLongRequests: a stream and an agent do not keep the relay.
 func TestStopCutsLongRequests(t *testing.T) {
 	s := serve(t, t.TempDir())
-	kp := s.agentKey(t, s.setUp(t, "c"))
+	kp := s.setUp(t, "c")
 	submit(t, s.running, sampleJob("iris", "c"))
 	conn := s.dialFront(t, "c", kp)
 	gone := make(chan struct{})

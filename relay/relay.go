@@ -165,6 +165,19 @@ func (r *Relay) authority() string {
 	return r.opts.Authority()
 }
 
+// lastWords is how long the last answer to an agent has to reach it before its
+// connection is cut.
+const lastWords = 200 * time.Millisecond
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
 // open makes the rooms.
 func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx context.Context) (uplink, error) {
 	var service *clusters.Service
@@ -177,10 +190,18 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	order := new(dispatch.Queue)
 	var err error
 	r.jobs, err = records.Open(ctx, records.Options{
-		JetStream:   r.broker.JetStream(),
-		Queue:       queue{order},
-		Nudge:       nudger.Nudge,
-		Revoked:     r.broker.Disconnect,
+		JetStream: r.broker.JetStream(),
+		Queue:     queue{order},
+		Nudge:     nudger.Nudge,
+		Revoked:   r.broker.Disconnect,
+		Left:      func(cluster string) { service.Forget(cluster) },
+		Told: func(ctx context.Context, cluster string, attempts []protocol.Ref) bool {
+			told := service.Told(ctx, cluster, attempts)
+			if told {
+				wait(ctx, lastWords)
+			}
+			return told
+		},
 		MaxBytes:    r.opts.MaxRecords,
 		MaxQueued:   r.opts.MaxQueued,
 		MaxAttempts: r.opts.MaxAttempts,

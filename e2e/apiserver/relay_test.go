@@ -2,8 +2,11 @@ package apiserver
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/dial"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/relay"
 )
@@ -92,18 +96,30 @@ func (c *cloud) restart() {
 	c.start()
 }
 
-// join adds this cluster, with a compute in the namespace, and returns the seed
+// join joins this cluster, with a compute in the namespace, and returns the seed
 // of its key.
 func (c *cloud) join(namespace string) []byte {
 	c.t.Helper()
-	added, err := c.AddCluster(c.t.Context(), "onprem")
+	token, err := c.Connect(c.t.Context(), "onprem")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(c.config.CA))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer transport.CloseIdleConnections()
+	joined, err := testkit.Join(c.t.Context(), &http.Client{Transport: transport}, c.config.URL, token.Token)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	seed, err := joined.Key.Seed()
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	if _, _, err := c.PutCompute(c.t.Context(), v1.Compute{Name: "onprem", Cluster: "onprem", Namespace: namespace}); err != nil {
 		c.t.Fatal(err)
 	}
-	return []byte(added.Seed)
+	return seed
 }
 
 // station is where one pod of the agent runs, again and again.

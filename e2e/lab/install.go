@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/e2e/chart"
 	"github.com/trainrelay/trainrelay/e2e/cluster"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 )
 
 // startCluster boots Kubernetes with one node.
@@ -40,8 +42,7 @@ func (l *Lab) installAgent(ctx context.Context) error {
 			return err
 		}
 	}
-	added := l.CLI(ctx, "cluster", "add", "--name", clusterName, "--secret-file", "-")
-	if err := added.err(); err != nil {
+	if err := l.joinCluster(ctx); err != nil {
 		return err
 	}
 	proxy := &corev1.Secret{
@@ -62,10 +63,8 @@ func (l *Lab) installAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, yaml := range [][]byte{[]byte(added.Stdout), manifests} {
-		if _, err := l.Kubectl(ctx, yaml, "apply", "--server-side", "-f", "-"); err != nil {
-			return err
-		}
+	if _, err := l.Kubectl(ctx, manifests, "apply", "--server-side", "-f", "-"); err != nil {
+		return err
 	}
 	l.opts.say("waiting for the agent to reach the relay through the proxy")
 	err = waitUntil(ctx, "the cluster is connected", func(ctx context.Context) error {
@@ -81,6 +80,35 @@ func (l *Lab) installAgent(ctx context.Context) error {
 		return fmt.Errorf("%w\n%s\n%s", err, pods, logs)
 	}
 	return l.CLI(ctx, "compute", "create", "--name", computeName, "--cluster", clusterName, "--namespace", trainSpace).err()
+}
+
+// joinCluster joins the cluster in the agent's place, and puts the agent's
+// credentials into the Secret that the chart reads.
+func (l *Lab) joinCluster(ctx context.Context) error {
+	connect := l.CLI(ctx, "cluster", "connect", "--name", clusterName, "--query", "join_token", "-o", "tsv")
+	if err := connect.err(); err != nil {
+		return err
+	}
+	relay, err := l.account()
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{TLSClientConfig: relay.tls()}
+	defer transport.CloseIdleConnections()
+	joined, err := testkit.Join(ctx, &http.Client{Transport: transport}, "https://"+l.RelayAddr, connect.Stdout)
+	if err != nil {
+		return err
+	}
+	seed, err := joined.Key.Seed()
+	if err != nil {
+		return err
+	}
+	credentials := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "trainrelay-agent", Namespace: agentSpace},
+		StringData: map[string]string{"nkey-seed": string(seed), "relay-ca.crt": joined.Trust.CA},
+	}
+	_, err = l.Client.CoreV1().Secrets(agentSpace).Create(ctx, credentials, metav1.CreateOptions{})
+	return err
 }
 
 // Output is what a run of the CLI wrote, and its exit code.

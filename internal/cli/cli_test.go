@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // command runs a command line without a relay.
@@ -106,55 +104,6 @@ func TestConfigFile(t *testing.T) {
 	expect("named")
 	a.config = "flag"
 	expect("flag")
-}
-
-// TestSecretFile: private, never over an earlier one, gone when nothing came.
-func TestSecretFile(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "secret.yaml")
-	place, err := openSecret(file, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := place.write(secret("SUSEED", "-----BEGIN\nCA\n-----END\n")); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `apiVersion: v1
-kind: Secret
-metadata:
-  name: trainrelay-agent
-  namespace: azureml
-type: Opaque
-stringData:
-  nkey-seed: SUSEED
-  relay-ca.crt: |
-    -----BEGIN
-    CA
-    -----END
-`
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if _, err := openSecret(file, nil); err == nil || !strings.Contains(err.Error(), "exists") {
-		t.Errorf("written over: %v", err)
-	}
-	other := file + "2"
-	place, err = openSecret(other, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := place.discard(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(other); !os.IsNotExist(err) {
-		t.Errorf("left behind: %v", err)
-	}
 }
 
 // TestLine: a moving line appears on a terminal only, gives way to what else

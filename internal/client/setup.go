@@ -27,11 +27,10 @@ func (c *Client) Computes(ctx context.Context) ([]v1.Compute, error) {
 	return list.Value, err
 }
 
-// AddCluster lets the agent of a cluster connect, with a key that the relay
-// makes; the answer has its seed.
-func (c *Client) AddCluster(ctx context.Context, name string) (cluster v1.NewCluster, _ error) {
-	_, err := c.call(ctx, http.MethodPost, path("clusters"), v1.ClusterSettings{Name: name}, &cluster)
-	return cluster, err
+// Connect makes a token with which the agent of a cluster joins, once.
+func (c *Client) Connect(ctx context.Context, name string) (token v1.JoinToken, _ error) {
+	_, err := c.call(ctx, http.MethodPost, path("clusters", name, "connect"), nil, &token)
+	return token, err
 }
 
 // Cluster is the cluster of that name.
@@ -47,8 +46,9 @@ func (c *Client) Clusters(ctx context.Context) ([]v1.Cluster, error) {
 	return list.Value, err
 }
 
-// DeleteCluster revokes the key of a cluster.
-func (c *Client) DeleteCluster(ctx context.Context, name string) error {
-	_, err := c.call(ctx, http.MethodDelete, path("clusters", name), nil, nil)
-	return err
+// Disconnect revokes the key of a cluster, cuts its agent off and forgets the
+// cluster; jobs is v1.KeepJobs or v1.CancelJobs.
+func (c *Client) Disconnect(ctx context.Context, name, jobs string) (gone v1.Disconnection, _ error) {
+	_, err := c.call(ctx, http.MethodPost, path("clusters", name, "disconnect"), v1.DisconnectSettings{Jobs: jobs}, &gone)
+	return gone, err
 }

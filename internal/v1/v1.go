@@ -73,6 +73,7 @@ type Compute struct {
 	Namespace       string          `json:"namespace"`
 	Description     string          `json:"description,omitempty"`
 	CreationContext CreationContext `json:"creation_context"`
+	SealKey         string          `json:"seal_key,omitempty" doc:"the curve key to which secrets for its cluster are sealed"`
 	// Queued and Active count its unfinished jobs.
 	Queued int `json:"queued_jobs"`
 	Active int `json:"active_jobs"`
@@ -94,7 +95,8 @@ type ComputeList struct {
 // Cluster is a cluster whose agent may connect.
 type Cluster struct {
 	Name            string          `json:"name"`
-	PublicKey       string          `json:"public_key" doc:"the nkey that its agent signs with"`
+	PublicKey       string          `json:"public_key,omitempty" doc:"the nkey that its agent signs with; empty before one joined"`
+	SealKey         string          `json:"seal_key,omitempty" doc:"the curve key to which secrets for the cluster are sealed"`
 	CreationContext CreationContext `json:"creation_context"`
 	// Connectivity is Connected, NotResponding after missed syncs, or
 	// NeverConnected.
@@ -105,6 +107,16 @@ type Cluster struct {
 	Leader            string     `json:"leader,omitempty"`
 	Problems          []string   `json:"problems,omitempty"`
 	UnknownJobs       int        `json:"unknown_jobs,omitempty" doc:"Jobs in the cluster that the relay has no record of; left alone"`
+	JoinTokenExpires  *time.Time `json:"join_token_expires,omitempty" doc:"of a join token that was not used yet"`
+	// Check is the agent's last look at its own surroundings.
+	Check     *protocol.Check `json:"check,omitempty"`
+	Incidents *Incidents      `json:"incidents,omitempty" doc:"messages that the agent did not believe, since the relay started"`
+}
+
+// Incidents are messages that an agent refused to believe.
+type Incidents struct {
+	Count int               `json:"count"`
+	Last  protocol.Incident `json:"last"`
 }
 
 const (
@@ -118,16 +130,30 @@ type ClusterList struct {
 	Value []Cluster `json:"value"`
 }
 
-// ClusterSettings is the body of adding a cluster.
-type ClusterSettings struct {
-	Name      string `json:"name"`
-	PublicKey string `json:"public_key,omitempty" doc:"the user nkey (U…) that its agent will sign with; without it the relay makes a key and answers with its seed"`
+// JoinToken is the answer to connecting a cluster: the only sight of the token.
+type JoinToken struct {
+	Cluster Cluster   `json:"cluster"`
+	Token   string    `json:"token" doc:"lets the cluster's agent join, once; shown once, never stored by the relay"`
+	Expires time.Time `json:"expires"`
 }
 
-// NewCluster is the answer to adding a cluster: its only sight of the seed.
-type NewCluster struct {
-	Cluster
-	Seed string `json:"seed,omitempty" doc:"the agent's private nkey, where the relay made it; shown once, never stored by the relay"`
+// What becomes of the jobs of a cluster that is disconnected.
+const (
+	KeepJobs   = "keep"
+	CancelJobs = "cancel"
+)
+
+// DisconnectSettings is the body of disconnecting a cluster.
+type DisconnectSettings struct {
+	Jobs string `json:"jobs" enum:"keep,cancel" doc:"cancel: end all unfinished jobs of its computes; keep: let those that run go on, and the others wait for a cluster of the same name"`
+}
+
+// Disconnection is what became of a cluster that was disconnected.
+type Disconnection struct {
+	Cluster      string `json:"cluster"`
+	CanceledJobs int    `json:"canceled_jobs" doc:"jobs that no cluster had claimed and that are Canceled now"`
+	LiveJobs     int    `json:"live_jobs" doc:"jobs that the cluster had claimed and whose end is not known"`
+	Told         bool   `json:"told" doc:"whether the agent got all cancels before it was cut off"`
 }
 
 // Stream events of GET /v1/jobs/{name}/stream, a server-sent event stream:

@@ -2,9 +2,11 @@
 // with its OpenAPI description, the code of jobs for agents, the agents'
 // WebSocket under /nats, and health and metrics.
 //
-// Everything but /healthz, /readyz and /nats needs a bearer token: the users'
-// token, or, under /v1/agent, one that the cluster's agent signed; a path that
-// does not exist is no exception. Each operation names the role that it takes. On /nats the broker itself authenticates.
+// Everything but /healthz, /readyz, /nats and /v1/agent/enrol needs a bearer
+// token: the users' token, or, under /v1/agent, one that the cluster's agent
+// signed; a path that does not exist is no exception. On /nats the broker itself
+// authenticates; an agent that joins proves to have a join token. Each operation
+// names the role that it takes.
 // Bodies, headers and times are bounded. An error is a problem document
 // (RFC 9457) that says what to do; a panic ends its request only. No token and
 // no key is ever logged.
@@ -56,10 +58,13 @@ type Setup interface {
 	PutCompute(ctx context.Context, c v1.Compute, by string) (_ v1.Compute, created bool, _ error)
 	Compute(ctx context.Context, name string) (v1.Compute, error)
 	Computes(ctx context.Context) ([]v1.Compute, error)
-	AddCluster(ctx context.Context, name, publicKey, by string) (v1.Cluster, error)
+	Connect(ctx context.Context, name, tokenID, keyID string, expires time.Time, by string) (v1.Cluster, error)
+	// Joins is the cluster that the join token of that ID is for.
+	Joins(tokenID string) (cluster string, ok bool)
+	Enrol(ctx context.Context, e *protocol.Enrol) (cluster, keyID string, _ error)
+	Disconnect(ctx context.Context, name, by string, cancelJobs bool) (v1.Disconnection, error)
 	Cluster(ctx context.Context, name string) (v1.Cluster, error)
 	Clusters(ctx context.Context) ([]v1.Cluster, error)
-	DeleteCluster(ctx context.Context, name string) error
 	ClusterOf(publicKey string) (cluster string, ok bool)
 }
 
@@ -95,6 +100,11 @@ type Options struct {
 	Audit     Audit
 	// User is whose token it is, or an error that says why it is nobody's.
 	User func(token string) (v1.Identity, error)
+	// SigningKey is the key that the relay signs with now.
+	SigningKey func() protocol.RelayKey
+	// Enrolment is the answer to an agent that has joined a cluster, signed
+	// with the key of that ID.
+	Enrolment func(e *protocol.Enrol, cluster, keyID string) ([]byte, error)
 	// Named reports whether the relay is reached by the host name.
 	Named func(host string) bool
 	// Status is the status of HTTP that an error of the stores stands for.

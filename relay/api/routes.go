@@ -32,10 +32,15 @@ func (a *API) routes() (http.Handler, error) {
 	a.agentRoutes(agentAPI)
 	agent.HandleFunc("/", notFound)
 
+	joining := http.NewServeMux()
+	a.enrolRoute(humago.New(joining, a.agentConfig(api)))
+	joining.HandleFunc("/", notFound)
+
 	mux := http.NewServeMux()
 	mux.Handle("GET /healthz", a.opts.Health)
 	mux.Handle("GET /readyz", a.opts.Health)
 	mux.Handle("/nats", proxy)
+	mux.Handle(enrolPath, a.trace(joining))
 	mux.Handle("/v1/agent/", a.trace(a.forAgents(agent)))
 	mux.Handle("/", a.trace(a.forUsers(user)))
 	return a.observe(mux), nil

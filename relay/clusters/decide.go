@@ -46,7 +46,7 @@ func (s *Service) decide(ctx context.Context, name string, c *cluster, sync *pro
 			cancels = append(cancels, protocol.Cancel{Ref: ref, Ended: true})
 		}
 	}
-	s.opts.Records.Seen(name, sync.Info, sync.Problems, unknown)
+	s.opts.Records.Seen(name, sync, unknown)
 
 	// An agent with problems does not see its cluster: what it does not hold
 	// says nothing.

@@ -41,7 +41,7 @@ type Records interface {
 	Fold(ctx context.Context, cluster string, events []protocol.Event) ([]protocol.EventResult, error)
 	// Trusts notes which of the relay's signing keys the agent trusts.
 	Trusts(ctx context.Context, cluster string, keys []string) error
-	Seen(cluster string, info protocol.Info, problems []string, unknownJobs int)
+	Seen(cluster string, said *protocol.Sync, unknownJobs int)
 }
 
 // ErrGone: the job is not to be had (any more), which says nothing of others.
@@ -78,6 +78,7 @@ type Service struct {
 	mu       sync.Mutex
 	clusters map[string]*cluster
 	nudges   map[string]string // the words at which agents expect nudges, by cluster
+	waits    map[string]map[*wait]struct{}
 }
 
 // cluster is what the service remembers of a cluster between its syncs, all of
@@ -96,7 +97,7 @@ type cluster struct {
 
 // New makes a service.
 func New(opts Options) *Service {
-	return &Service{opts: opts, metrics: newMetrics(opts.Registerer), clusters: map[string]*cluster{}, nudges: map[string]string{}}
+	return &Service{opts: opts, metrics: newMetrics(opts.Registerer), clusters: map[string]*cluster{}, nudges: map[string]string{}, waits: map[string]map[*wait]struct{}{}}
 }
 
 func (s *Service) cluster(name string) *cluster {
@@ -161,7 +162,7 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 		err = s.fold(ctx, name, c, sync, reply)
 	case !c.folded:
 		c.asked, c.unknown, reply.NeedFull = true, 0, true
-		s.opts.Records.Seen(name, sync.Info, sync.Problems, 0)
+		s.opts.Records.Seen(name, sync, 0)
 	default:
 		s.decide(ctx, name, c, sync, reply)
 	}
@@ -169,6 +170,7 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 		return nil, fmt.Errorf("sync of cluster %s: %w", name, err)
 	}
 	s.metrics.answered(reply)
+	s.tell(name, reply.Cancels)
 	return reply, nil
 }
 
@@ -194,7 +196,7 @@ func (s *Service) fold(ctx context.Context, name string, c *cluster, sync *proto
 			c.unknown++
 		}
 	}
-	s.opts.Records.Seen(name, sync.Info, sync.Problems, c.unknown)
+	s.opts.Records.Seen(name, sync, c.unknown)
 	if !sync.Last {
 		return nil
 	}

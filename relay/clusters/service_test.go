@@ -76,7 +76,7 @@ func (l *ledger) Trusts(_ context.Context, _ string, keys []string) error {
 	l.trusted = append(l.trusted, keys)
 	return nil
 }
-func (l *ledger) Seen(string, protocol.Info, []string, int) {}
+func (l *ledger) Seen(string, *protocol.Sync, int) {}
 
 func (l *ledger) Next(_ string, n int) []string { return l.queue[:min(n, len(l.queue))] }
 

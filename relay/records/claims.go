@@ -59,7 +59,7 @@ func (s *Store) Spec(ctx context.Context, name string) (protocol.Job, error) {
 func (s *Store) Claim(ctx context.Context, cluster, name string) (attempt int, ok bool, _ error) {
 	_, err := s.update(ctx, name, func(status *Status) bool {
 		compute, known := s.setup.computes.get(status.Compute)
-		if !known || compute.Cluster != cluster {
+		if !known || compute.Cluster != cluster || !s.setup.works(cluster) {
 			ok = false
 			return false
 		}

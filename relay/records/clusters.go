@@ -8,59 +8,10 @@ import (
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
-
-// AddCluster lets the agent with the public key connect for a cluster. The
-// same key again is the same cluster; another one is an ErrConflict.
-func (s *Store) AddCluster(ctx context.Context, name, publicKey, by string) (v1.Cluster, error) {
-	if err := s.ready(ctx); err != nil {
-		return v1.Cluster{}, err
-	}
-	if err := protocol.CheckLabel("cluster", name); err != nil {
-		return v1.Cluster{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if !nkeys.IsValidPublicUserKey(publicKey) {
-		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: public_key is not the public nkey of a user", name, ErrInvalid)
-	}
-	if other, ok := s.ClusterOf(publicKey); ok && other != name {
-		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: the key is cluster %s's", name, ErrConflict, other)
-	}
-	c := cluster{PublicKey: publicKey, Created: s.now(), CreatedBy: by}
-	revision, err := s.create(ctx, clusterPrefix+name, c)
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		if old, ok := s.setup.clusters.get(name); ok && old.PublicKey == publicKey {
-			return s.Cluster(ctx, name)
-		}
-		return v1.Cluster{}, fmt.Errorf("cluster %s: %w: there is one of that name, with another key; delete it first", name, ErrConflict)
-	}
-	if err != nil {
-		return v1.Cluster{}, fmt.Errorf("add cluster %s: %w", name, full(err))
-	}
-	s.setup.clusters.apply(name, row[cluster]{value: c, revision: revision})
-	return s.Cluster(ctx, name)
-}
-
-// DeleteCluster revokes the key of a cluster and cuts its connections. Its
-// computes and jobs stay, for a cluster of the same name.
-func (s *Store) DeleteCluster(ctx context.Context, name string) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	c, revision := s.setup.clusters.at(name)
-	if revision == 0 {
-		return fmt.Errorf("cluster %s: %w", name, ErrNotFound)
-	}
-	if err := s.plan.Purge(ctx, clusterPrefix+name, jetstream.PurgeTTL(markerTTL), jetstream.LastRevision(revision)); err != nil {
-		return fmt.Errorf("delete cluster %s: %w", name, err)
-	}
-	s.setup.clusters.apply(name, row[cluster]{gone: true, revision: revision + 1})
-	s.opts.Revoked(c.PublicKey)
-	return nil
-}
 
 // Cluster is the cluster of that name.
 func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
@@ -73,7 +24,7 @@ func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
 	}
 	seen := s.setup.presence(name)
 	v := v1.Cluster{
-		Name: name, PublicKey: c.PublicKey,
+		Name: name, PublicKey: c.PublicKey, SealKey: c.SealKey,
 		CreationContext:   v1.CreationContext{CreatedAt: c.Created, CreatedBy: c.CreatedBy},
 		Connectivity:      v1.NotResponding,
 		AgentVersion:      seen.info.AgentVersion,
@@ -81,6 +32,13 @@ func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
 		Leader:            seen.info.Leader,
 		Problems:          seen.problems,
 		UnknownJobs:       seen.unknown,
+		Check:             seen.check,
+	}
+	if c.Join != nil && c.Join.UsedBy == "" {
+		v.JoinTokenExpires = &c.Join.Expires
+	}
+	if seen.incidents.Count > 0 {
+		v.Incidents = &seen.incidents
 	}
 	if !seen.at.IsZero() {
 		v.LastSync = &seen.at
@@ -111,14 +69,36 @@ func (s *Store) Clusters(ctx context.Context) ([]v1.Cluster, error) {
 
 // ClusterOf is the cluster whose agent signs with the key.
 func (s *Store) ClusterOf(publicKey string) (string, bool) {
+	if publicKey == "" {
+		return "", false
+	}
 	return s.setup.clusters.find(func(c cluster) bool { return c.PublicKey == publicKey })
 }
 
+// SealKeyOf is the key to which secrets for the cluster are sealed; empty
+// before its agent joined.
+func (s *Store) SealKeyOf(name string) string {
+	c, _ := s.setup.clusters.get(name)
+	return c.SealKey
+}
+
 // Seen notes what the agent of a cluster said of itself just now.
-func (s *Store) Seen(cluster string, info protocol.Info, problems []string, unknownJobs int) {
+func (s *Store) Seen(name string, said *protocol.Sync, unknownJobs int) {
 	s.setup.mu.Lock()
 	defer s.setup.mu.Unlock()
-	s.setup.seen[cluster] = presence{at: s.now(), info: info, problems: problems, unknown: unknownJobs}
+	if _, ok := s.setup.clusters.get(name); !ok {
+		return // it was disconnected while this was on its way
+	}
+	now := s.setup.seen[name]
+	now.at, now.info, now.problems, now.unknown = s.now(), said.Info, said.Problems, unknownJobs
+	if said.Check != nil {
+		now.check = said.Check
+	}
+	for _, incident := range said.Incidents {
+		now.incidents.Count += incident.Count
+		now.incidents.Last = incident
+	}
+	s.setup.seen[name] = now
 }
 
 // Connected counts the clusters that synced lately.
@@ -137,12 +117,16 @@ const maxPast = 16
 
 // Term is the term of a session that leads the cluster. A session that was not
 // heard of before supersedes the one that leads, with a term above every other
-// and above seen; fresh says so. A superseded session gets term 0.
+// and above seen; fresh says so. A superseded session gets term 0. A cluster
+// that was disconnected has none.
 func (s *Store) Term(ctx context.Context, name, session string, seen uint64) (_ uint64, fresh bool, _ error) {
 	if err := s.ready(ctx); err != nil {
 		return 0, false, err
 	}
 	for range maxTries {
+		if _, ok := s.setup.clusters.get(name); !ok {
+			return 0, false, errors.Join(fmt.Errorf("cluster %s: %w: it was disconnected", name, ErrNotFound), s.forgetRest(ctx, name))
+		}
 		now, revision := s.setup.terms.at(name)
 		switch {
 		case now.Session == session && revision > 0:
@@ -157,6 +141,9 @@ func (s *Store) Term(ctx context.Context, name, session string, seen uint64) (_ 
 		revision, err := s.replace(ctx, termPrefix+name, next, revision)
 		if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			e, err := s.plan.Get(ctx, termPrefix+name)
+			if errors.Is(err, jetstream.ErrKeyNotFound) {
+				continue // the cluster was disconnected
+			}
 			if err != nil {
 				return 0, false, fmt.Errorf("read the term of cluster %s: %w", name, err)
 			}
@@ -169,6 +156,9 @@ func (s *Store) Term(ctx context.Context, name, session string, seen uint64) (_ 
 			return 0, false, fmt.Errorf("write the term of cluster %s: %w", name, err)
 		}
 		s.setup.terms.apply(name, row[term]{value: next, revision: revision})
+		if _, ok := s.setup.clusters.get(name); !ok {
+			continue // it was disconnected meanwhile, and the term is to go, too
+		}
 		return next.Term, true, nil
 	}
 	return 0, false, fmt.Errorf("cluster %s: its term was changed by others %d times in a row", name, maxTries)

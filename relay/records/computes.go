@@ -60,7 +60,7 @@ func (s *Store) checkCompute(c v1.Compute) error {
 		err = errors.Join(err, fmt.Errorf("description: %d bytes, at most %d are allowed", len(c.Description), protocol.MaxReason))
 	}
 	if _, ok := s.setup.clusters.get(c.Cluster); !ok {
-		err = errors.Join(err, fmt.Errorf("there is no cluster %q; add it first", c.Cluster))
+		err = errors.Join(err, fmt.Errorf("there is no cluster %q; connect it first", c.Cluster))
 	}
 	return err
 }
@@ -78,6 +78,7 @@ func (s *Store) Compute(ctx context.Context, name string) (v1.Compute, error) {
 	return v1.Compute{
 		Name: name, Type: "kubernetes", Cluster: c.Cluster, Namespace: c.Namespace, Description: c.Description,
 		CreationContext: v1.CreationContext{CreatedAt: c.Created, CreatedBy: c.CreatedBy},
+		SealKey:         s.SealKeyOf(c.Cluster),
 		Queued:          queued, Active: active,
 	}, nil
 }

@@ -79,7 +79,7 @@ func TestNotResponding(t *testing.T) {
 	want(protocol.Queued)
 	now = now.Add(protocol.PresenceTimeout + time.Second)
 	want(protocol.NotResponding)
-	s.Seen("c", protocol.Info{AgentVersion: "1.0"}, nil, 0)
+	s.Seen("c", &protocol.Sync{Info: protocol.Info{AgentVersion: "1.0"}}, 0)
 	want(protocol.Queued)
 	if c, err := s.Cluster(t.Context(), "c"); err != nil || c.Connectivity != v1.Connected || c.AgentVersion != "1.0" {
 		t.Errorf("%+v, %v", c, err)

@@ -38,6 +38,9 @@ func (s *Store) Run(ctx context.Context) error {
 	s.opts.Log.Info().Int("jobs", s.index.len()).Int("queued", s.index.queued()).
 		Dur("took", s.opts.Now().Sub(s.started)).Msg("records are read")
 
+	if err := s.tidy(ctx, 0); err != nil && ctx.Err() == nil {
+		s.opts.Log.Error().Err(err).Msg("cannot end what the relay was at when it stopped; trying again in an hour")
+	}
 	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
 	for {

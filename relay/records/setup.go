@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -25,11 +26,32 @@ type setup struct {
 	seen map[string]presence
 }
 
-// cluster is the record of a cluster.
+// cluster is the record of a cluster. No secret is in it.
 type cluster struct {
-	PublicKey string    `json:"public_key"`
+	PublicKey string    `json:"public_key,omitempty"` // empty before an agent joined
+	SealKey   string    `json:"seal_key,omitempty"`
 	Created   time.Time `json:"created"`
 	CreatedBy string    `json:"created_by,omitempty"`
+	// Join is the newest join token.
+	Join *join `json:"join,omitempty"`
+	// Leaving is a disconnection that has begun and is to be finished, also by
+	// the next start of the relay.
+	Leaving *leaving `json:"leaving,omitempty"`
+}
+
+// join is what is kept of a join token.
+type join struct {
+	ID        string    `json:"id"`  // its public half
+	Key       string    `json:"key"` // the ID of the signing key that it names
+	Expires   time.Time `json:"expires"`
+	CreatedBy string    `json:"created_by,omitempty"`
+	UsedBy    string    `json:"used_by,omitempty"` // the public key that joined with it
+}
+
+// leaving is a disconnection that cancels the cluster's jobs.
+type leaving struct {
+	By string    `json:"by,omitempty"`
+	At time.Time `json:"at"`
 }
 
 // compute is the record of a compute.
@@ -41,8 +63,9 @@ type compute struct {
 	CreatedBy   string    `json:"created_by,omitempty"`
 }
 
-// term is which session leads a cluster. It outlives the cluster's record, so
-// that a cluster that is added again goes on with higher terms.
+// term is which session leads a cluster. It outlives the cluster's record
+// while attempts live that were observed in it, so that a cluster that is
+// connected again goes on with higher terms.
 type term struct {
 	Term    uint64 `json:"term"`
 	Session string `json:"session"`
@@ -52,10 +75,12 @@ type term struct {
 
 // presence is what was last heard of a cluster.
 type presence struct {
-	at       time.Time
-	info     protocol.Info
-	problems []string
-	unknown  int
+	at        time.Time
+	info      protocol.Info
+	problems  []string
+	unknown   int
+	check     *protocol.Check
+	incidents v1.Incidents
 }
 
 func newSetup() *setup { return &setup{seen: map[string]presence{}} }
@@ -73,7 +98,7 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 	kind, name, _ := strings.Cut(e.Key(), ".")
 	switch kind + "." {
 	case clusterPrefix:
-		return s.setup.clusters.applyEntry(name, e)
+		return s.applyClusterEntry(name, e)
 	case computePrefix:
 		return s.setup.computes.applyEntry(name, e)
 	case termPrefix:
@@ -97,6 +122,13 @@ func (s *setup) connected(cluster string, now time.Time) bool {
 	return !at.IsZero() && now.Sub(at) <= protocol.PresenceTimeout
 }
 
+// works reports whether the cluster may be given work: it is there and is not
+// being disconnected.
+func (s *setup) works(cluster string) bool {
+	c, ok := s.clusters.get(cluster)
+	return ok && c.Leaving == nil
+}
+
 // table maps names to values as of a revision; the newest revision wins.
 type table[T any] struct {
 	mu   sync.RWMutex
@@ -109,26 +141,38 @@ type row[T any] struct {
 	gone     bool
 }
 
-func (t *table[T]) applyEntry(name string, e jetstream.KeyValueEntry) error {
+func decodeRow[T any](e jetstream.KeyValueEntry) (row[T], error) {
 	r := row[T]{revision: e.Revision(), gone: e.Operation() != jetstream.KeyValuePut}
 	if !r.gone {
 		if err := json.Unmarshal(e.Value(), &r.value); err != nil {
-			return fmt.Errorf("%s: %w", e.Key(), err)
+			return r, fmt.Errorf("%s: %w", e.Key(), err)
 		}
 	}
-	t.apply(name, r)
-	return nil
+	return r, nil
 }
 
-func (t *table[T]) apply(name string, r row[T]) {
+func (t *table[T]) applyEntry(name string, e jetstream.KeyValueEntry) error {
+	r, err := decodeRow[T](e)
+	if err == nil {
+		t.apply(name, r)
+	}
+	return err
+}
+
+// apply takes in a row and returns the value before it, unless a newer one is
+// in.
+func (t *table[T]) apply(name string, r row[T]) (before T, newer bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.rows == nil {
 		t.rows = map[string]row[T]{}
 	}
-	if t.rows[name].revision < r.revision {
-		t.rows[name] = r
+	old := t.rows[name]
+	if old.revision >= r.revision {
+		return old.value, false
 	}
+	t.rows[name] = r
+	return old.value, true
 }
 
 func (t *table[T]) get(name string) (T, bool) {

@@ -137,8 +137,7 @@ func (s *Status) adopt(cluster string, number int, now time.Time) bool {
 
 // cancel notes the wish of a user: final at once before the claim, a request
 // after it. It reports whether anything changed.
-func (s *Status) cancel(by string, now time.Time) bool {
-	reason := protocol.NewReason(protocol.UserCanceled, "canceled by %s", by)
+func (s *Status) cancel(by string, reason *protocol.Reason, now time.Time) bool {
 	switch {
 	case s.claimable():
 		return s.end(protocol.Canceled, reason, now)

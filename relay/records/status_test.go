@@ -25,7 +25,7 @@ func TestStatesFollowTheTable(t *testing.T) {
 			case 0:
 				next.claim("c", now)
 			case 1:
-				next.cancel("user", now)
+				next.cancel("user", nil, now)
 			case 2:
 				next.end(protocol.Failed, nil, now)
 			case 3:
@@ -97,7 +97,7 @@ func TestEndIsNotUndoneByASetting(t *testing.T) {
 	if _, ok := status.claim("c", time.Now()); ok {
 		t.Error("an ended job was claimed")
 	}
-	if status.cancel("user", time.Now()) {
+	if status.cancel("user", nil, time.Now()) {
 		t.Error("an ended job was canceled")
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 var (
@@ -57,8 +59,14 @@ type Options struct {
 	// Nudge is told the cluster for which there is something new. It must not
 	// block.
 	Nudge func(cluster string)
-	// Revoked is told the key of a deleted cluster. It must not block for long.
+	// Revoked is told a key that no cluster has any more: whoever is connected
+	// with it is to be cut off. It must not block for long.
 	Revoked func(publicKey string)
+	// Left is told the cluster that was disconnected. It must not block.
+	Left func(cluster string)
+	// Told waits until the cluster's agent was answered the cancels of these
+	// attempts, or ctx is done, and reports whether it was. nil: nobody tells.
+	Told func(ctx context.Context, cluster string, attempts []protocol.Ref) bool
 
 	MaxBytes    int64         // of the jobs' bucket; 0 for 4 GiB
 	MaxQueued   int           // queued jobs; 0 for 500,000
@@ -142,6 +150,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Revoked == nil {
 		o.Revoked = func(string) {}
+	}
+	if o.Left == nil {
+		o.Left = func(string) {}
+	}
+	if o.Told == nil {
+		o.Told = func(context.Context, string, []protocol.Ref) bool { return false }
 	}
 	return o
 }

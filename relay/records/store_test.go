@@ -14,10 +14,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -109,20 +109,48 @@ func open(t testing.TB, js jetstream.JetStream, opts Options) (s *Store, stop fu
 	return s, stop
 }
 
-// withCompute adds a cluster "c" and a compute of the same name.
+// newToken connects a cluster and returns the token, which names the signing
+// key "key".
+func newToken(t testing.TB, s *Store, cluster string, expires time.Time) protocol.JoinToken {
+	t.Helper()
+	token, err := protocol.NewJoinToken(protocol.RelayKey{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Connect(t.Context(), cluster, token.ID(), "key", expires, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// newRequest is an agent's request to join with fresh keys.
+func newRequest(t testing.TB, token protocol.JoinToken) *protocol.Enrol {
+	t.Helper()
+	agent, err := testkit.NewAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := agent.Request(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request
+}
+
+// joined connects a cluster, lets an agent join, and returns its public key.
+func joined(t testing.TB, s *Store, cluster string) string {
+	t.Helper()
+	request := newRequest(t, newToken(t, s, cluster, time.Now().Add(time.Hour)))
+	if name, key, err := s.Enrol(t.Context(), request); err != nil || name != cluster || key != "key" {
+		t.Fatal(name, key, err)
+	}
+	return request.PublicKey
+}
+
+// withCompute joins a cluster "c" and makes a compute of the same name.
 func withCompute(t testing.TB, s *Store) {
 	t.Helper()
-	kp, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := kp.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.AddCluster(t.Context(), "c", public, "admin"); err != nil {
-		t.Fatal(err)
-	}
+	joined(t, s, "c")
 	if _, _, err := s.PutCompute(t.Context(), v1.Compute{Name: "c", Cluster: "c", Namespace: "train"}, "admin"); err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func full(err error) error {
 func (s *Store) Cancel(ctx context.Context, name, by string) (v1.Job, error) {
 	var asked bool
 	rec, err := s.update(ctx, name, func(status *Status) bool {
-		asked = status.cancel(by, s.now())
+		asked = status.cancel(by, protocol.NewReason(protocol.UserCanceled, "canceled by %s", by), s.now())
 		return asked
 	})
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 const orphanAge = markerTTL
 
 // Sweep purges what has had its time: records of jobs that ended longer ago
-// than the retention, and specifications that were never accepted.
+// than the retention, specifications that were never accepted, and what is left
+// of clusters that are no more.
 func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -35,6 +36,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 		}
 	}
 	orphans, err := s.sweepSpecs(ctx)
+	err = errors.Join(err, s.tidy(ctx, leavingAge))
 	if purged+orphans > 0 {
 		s.opts.Log.Info().Int("jobs", purged).Int("specifications", orphans).Msg("old records are purged")
 	}

@@ -23,7 +23,7 @@ func (s *Store) Trusts(ctx context.Context, name string, keys []string) error {
 		return err
 	}
 	now, revision := s.setup.trusts.at(name)
-	if len(keys) == 0 || slices.Equal(now.Keys, keys) {
+	if _, ok := s.setup.clusters.get(name); !ok || len(keys) == 0 || slices.Equal(now.Keys, keys) {
 		return nil
 	}
 	next := trust{Keys: slices.Clone(keys)}
@@ -35,7 +35,7 @@ func (s *Store) Trusts(ctx context.Context, name string, keys []string) error {
 		return fmt.Errorf("write which keys cluster %s trusts: %w", name, err)
 	}
 	s.setup.trusts.apply(name, row[trust]{value: next, revision: revision})
-	return nil
+	return s.forgetRest(ctx, name) // where it was disconnected meanwhile
 }
 
 // Trusting are the signing keys that each cluster trusts, by ID, of those that

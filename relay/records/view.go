@@ -13,6 +13,7 @@ import (
 // users see follow from it.
 type link struct {
 	cluster string
+	gone    bool      // the cluster was disconnected
 	up      bool      // the cluster is connected
 	silent  bool      // it missed its syncs
 	since   time.Time // its last sync; zero for none since the relay started
@@ -73,6 +74,9 @@ func visible(rec *record, l link) (protocol.State, *protocol.Reason) {
 	switch {
 	case rec.claimable():
 		return state, waiting(rec, l)
+	case rec.live() != nil && l.gone:
+		return protocol.NotResponding, protocol.NewReason(protocol.WaitingForCluster,
+			"cluster %s was disconnected; before that the job was %s", l.cluster, state)
 	case rec.live() != nil && l.silent && l.since.IsZero():
 		return protocol.NotResponding, protocol.NewReason(protocol.WaitingForCluster,
 			"cluster %s has not been heard of since the relay started; before that the job was %s", l.cluster, state)
@@ -90,6 +94,9 @@ func waiting(rec *record, l link) *protocol.Reason {
 	again := ""
 	if a := rec.last(); a != nil && a.End.Reason != nil {
 		again = "; the attempt before ended with " + a.End.Reason.String()
+	}
+	if l.gone {
+		return protocol.NewReason(protocol.WaitingForCluster, "cluster %s of compute %s was disconnected%s", l.cluster, rec.Compute, again)
 	}
 	if !l.up {
 		return protocol.NewReason(protocol.WaitingForCluster, "cluster %s of compute %s is not connected%s", l.cluster, rec.Compute, again)
@@ -118,6 +125,8 @@ func (s *Store) link(rec *record) link {
 	} else if compute, ok := s.setup.computes.get(rec.Compute); ok {
 		l.cluster = compute.Cluster
 	}
+	_, is := s.setup.clusters.get(l.cluster)
+	l.gone = !is
 	now := s.opts.Now()
 	seen := s.setup.presence(l.cluster)
 	l.since = seen.at

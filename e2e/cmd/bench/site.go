@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,6 +26,7 @@ import (
 	"github.com/trainrelay/trainrelay/e2e/cluster"
 	"github.com/trainrelay/trainrelay/e2e/cluster/host"
 	"github.com/trainrelay/trainrelay/internal/client"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 )
 
@@ -109,17 +113,17 @@ func (s *site) startProduct(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	var added v1.NewCluster
-	if err := retry(ctx, func() error {
-		account, err := client.LoadConfig(filepath.Join(data, "client.json"))
-		if err != nil {
+	var token v1.JoinToken
+	var account client.Config
+	if err := retry(ctx, func() (err error) {
+		if account, err = client.LoadConfig(filepath.Join(data, "client.json")); err != nil {
 			return err
 		}
 		account.URL = "https://" + address
 		if s.relay, err = client.New(account, client.Options{UserAgent: "bench"}); err != nil {
 			return err
 		}
-		added, err = s.relay.AddCluster(ctx, clusterName)
+		token, err = s.relay.Connect(ctx, clusterName)
 		return err
 	}); err != nil {
 		return fmt.Errorf("wait for the relay: %w", err)
@@ -130,7 +134,7 @@ func (s *site) startProduct(ctx context.Context) error {
 		}
 	}
 	seed := filepath.Join(s.dir, "nkey-seed")
-	if err := os.WriteFile(seed, []byte(added.Seed), 0o600); err != nil {
+	if err := join(ctx, account, token.Token, seed); err != nil {
 		return err
 	}
 	policy := filepath.Join(s.dir, "policy.yaml")
@@ -161,6 +165,23 @@ func (s *site) startProduct(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// join uses a join token in the agent's place, and writes the seed of its key.
+func join(ctx context.Context, account client.Config, token, seedFile string) error {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(account.CA))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer transport.CloseIdleConnections()
+	joined, err := testkit.Join(ctx, &http.Client{Transport: transport}, account.URL, token)
+	if err != nil {
+		return err
+	}
+	seed, err := joined.Key.Seed()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(seedFile, seed, 0o600)
 }
 
 func compute(i int) string { return fmt.Sprintf("bench-%d", i) }

@@ -6,23 +6,24 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/nats-io/nkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rs/zerolog"
 
 	"github.com/trainrelay/trainrelay/internal/bus"
+	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/dial"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
 // scriptedAgent stands in for the agent of a cluster, on a real connection,
-// with the credentials of the Secret that the command line has written.
+// with keys that joined by a token of the command line.
 type scriptedAgent struct {
 	cluster string
 	conn    *bus.Conn
@@ -35,13 +36,29 @@ type scriptedAgent struct {
 
 // agentCommand plays an agent's part. "complete" and "fail" take the next job of
 // the cluster to that end, "start" only to Running, and "stop", after it, to
-// Canceled once the relay asks for it.
+// Canceled once the relay asks for it; "join" only joins, with the token in the
+// file token, and "refused" is refused that. The others join first where the
+// file is there.
 func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop")
+		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop|join|refused")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	switch args[1] {
+	case "join":
+		_, err := machineOf(ts).join(ctx, ts)
+		ts.Check(err)
+		return
+	case "refused":
+		_, err := machineOf(ts).join(ctx, ts)
+		if err == nil {
+			ts.Fatalf("the token let an agent join")
+		}
+		_, err = fmt.Fprintln(ts.Stdout(), err)
+		ts.Check(err)
+		return
+	}
 	a, err := connectAgent(ctx, ts, args[0])
 	ts.Check(err)
 	defer a.conn.Close()
@@ -54,30 +71,49 @@ func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-func connectAgent(ctx context.Context, ts *testscript.TestScript, cluster string) (*scriptedAgent, error) {
-	var secret struct {
-		Data map[string]string `yaml:"stringData"`
+// join uses the join token in the file token, once; the keys stay for the
+// agents of the script that follow.
+func (m *machine) join(ctx context.Context, ts *testscript.TestScript) (*testkit.Joined, error) {
+	file := ts.MkAbs("token")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		if m.joined != nil {
+			return m.joined, nil
+		}
+		return nil, err
 	}
-	text, err := os.ReadFile(ts.MkAbs("secret.yaml"))
+	cfg, err := m.config()
 	if err != nil {
 		return nil, err
 	}
-	if err := yaml.Unmarshal(text, &secret); err != nil {
-		return nil, err
-	}
-	key, err := nkeys.FromSeed([]byte(secret.Data["nkey-seed"]))
+	transport := &http.Transport{TLSClientConfig: m.trust(cfg)}
+	defer transport.CloseIdleConnections()
+	joined, err := testkit.Join(ctx, &http.Client{Transport: transport}, cfg.URL, string(text))
 	if err != nil {
 		return nil, err
 	}
-	public, err := key.PublicKey()
-	if err != nil {
-		return nil, err
-	}
+	m.joined = joined
+	return joined, os.Rename(file, file+".used")
+}
+
+// trust is what a client of the relay trusts.
+func (m *machine) trust(cfg client.Config) *tls.Config {
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(secret.Data["relay-ca.crt"])) {
-		return nil, fmt.Errorf("no CA in the Secret")
+	roots.AppendCertsFromPEM([]byte(cfg.CA))
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+func connectAgent(ctx context.Context, ts *testscript.TestScript, cluster string) (*scriptedAgent, error) {
+	m := machineOf(ts)
+	joined, err := m.join(ctx, ts)
+	if err != nil {
+		return nil, err
 	}
-	cfg, err := machineOf(ts).config()
+	public, err := joined.Key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := m.config()
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +123,8 @@ func connectAgent(ctx context.Context, ts *testscript.TestScript, cluster string
 	}
 	a := &scriptedAgent{cluster: cluster, nudged: make(chan struct{}, 1), session: rand.Text()}
 	a.conn, err = bus.Connect(ctx, bus.Options{
-		URL: strings.Replace(cfg.URL, "https", "wss", 1), Dialer: dialer, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		Nkey: public, Sign: key.Sign, InboxPrefix: protocol.InboxPrefix(cluster), Log: zerolog.Nop(),
+		URL: strings.Replace(cfg.URL, "https", "wss", 1), Dialer: dialer, TLS: m.trust(cfg),
+		Nkey: public, Sign: joined.Key.Sign, InboxPrefix: protocol.InboxPrefix(cluster), Log: zerolog.Nop(),
 	})
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trainrelay/trainrelay/internal/client"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -27,8 +28,8 @@ func TestMain(m *testing.M) {
 // those of testscript:
 //
 //	relay start|stop        runs, or ends, the real relay on the folder data
-//	agent CLUSTER PART      plays an agent, whose Secret is in secret.yaml; the
-//	                        parts are those of agentCommand
+//	agent CLUSTER PART      plays an agent, whose join token is in the file token;
+//	                        the parts are those of agentCommand
 //	code N ARGS…            runs trainrelay, which must end with exit code N
 //	interrupt N TEXT ARGS…  the same, with SIGINT once its stdout has the text
 func TestScript(t *testing.T) {
@@ -61,20 +62,31 @@ type machine struct {
 	relay *exec.Cmd
 	said  chan struct{} // closed once all that the relay says was read
 
-	started protocol.Start // by the last agent
+	started protocol.Start  // by the last agent
+	joined  *testkit.Joined // the last agent's keys
 }
 
 func machineOf(ts *testscript.TestScript) *machine { return ts.Value(machineKey{}).(*machine) }
 
 // command is trainrelay in the script's world.
 func command(ctx context.Context, ts *testscript.TestScript, args ...string) *exec.Cmd {
-	program := filepath.SplitList(ts.Getenv("PATH"))[0]
-	cmd := exec.CommandContext(ctx, filepath.Join(program, "trainrelay"), args...)
+	program := "trainrelay"
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		if file := filepath.Join(dir, program); filepath.IsAbs(dir) && exists(file) {
+			program = file
+		}
+	}
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "HOME", "TRAINRELAY_CONFIG", "TMPDIR", "NO_COLOR", "HTTPS_PROXY"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func relayCommand(ts *testscript.TestScript, neg bool, args []string) {
