@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nkeys"
@@ -60,6 +61,7 @@ type Options struct {
 	Dial    dial.Options
 
 	Kube         *rest.Config
+	InCluster    bool     // this is a pod, which finds Services by their names
 	Namespaces   []string // where Jobs may be
 	NodeName     string
 	PodName      string
@@ -104,16 +106,16 @@ func (o *Options) validate() error {
 
 // Agent is one pod of the agent.
 type Agent struct {
-	o      Options
-	key    nkeys.KeyPair
-	public string
-	dialer *dial.Dialer
-	client kubernetes.Interface
-	leases kubernetes.Interface // with a budget of its own: a busy leader renews in time
-	checks process.Checks
-	line   *line
-	nodes  *nodes
-	rooms  rooms
+	o       Options
+	key     nkeys.KeyPair
+	dialer  *dial.Dialer
+	client  kubernetes.Interface
+	leases  kubernetes.Interface // with a budget of its own: a busy leader renews in time
+	checks  process.Checks
+	checked atomic.Pointer[protocol.Check] // the newest self-check, while or after leading
+	line    *line
+	nodes   *nodes
+	rooms   rooms
 }
 
 // New checks the options and makes an Agent, which does nothing before Run.
@@ -127,16 +129,18 @@ func New(o Options) (*Agent, error) {
 	if a.key, err = nkeys.FromSeed(o.Seed); err != nil {
 		return nil, errors.New("agent: the nkey seed cannot be read; it is the one line that `trainrelay cluster add` gave")
 	}
-	if a.public, err = a.key.PublicKey(); err != nil {
-		return nil, fmt.Errorf("agent: the nkey seed: %w", err)
-	}
 	if err := a.connectKube(); err != nil {
 		return nil, fmt.Errorf("agent: Kubernetes API: %w", err)
 	}
 	if a.dialer, err = dial.New(a.o.Dial); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a.line = newLine(a.busOptions())
+	line, err := busOptions(a.o, a.dialer, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	line.OnState = func(connected bool, err error) { a.rooms.link.Connection(connected, err) }
+	a.line = newLine(line)
 	a.nodes = newNodes(a.client, o)
 	if err := a.furnish(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

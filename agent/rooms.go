@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -20,8 +22,8 @@ import (
 	"github.com/trainrelay/trainrelay/agent/logs"
 	"github.com/trainrelay/trainrelay/agent/policy"
 	"github.com/trainrelay/trainrelay/agent/workload"
-	"github.com/trainrelay/trainrelay/internal/agentauth"
 	"github.com/trainrelay/trainrelay/internal/bus"
+	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/version"
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -71,6 +73,7 @@ func (a *Agent) furnish() (err error) {
 		Cluster:    a.o.Cluster,
 		Workloads:  r.cluster,
 		Info:       a.info,
+		Check:      a.checked.Load,
 		Log:        a.o.Log.With().Str("room", "link").Logger(),
 		Registerer: a.o.Registry,
 	})
@@ -89,7 +92,7 @@ func (a *Agent) furnish() (err error) {
 	r.gateway, err = gateway.New(gateway.Options{
 		Relay:      a.o.Relay,
 		Transport:  a.dialer.Transport(),
-		Authorize:  a.authorize,
+		Authorize:  func(r *http.Request) error { return authorize(r, a.key, a.o.Relay.Hostname()) },
 		Tokens:     tokens,
 		Log:        a.o.Log.With().Str("room", "gateway").Logger(),
 		Registerer: a.o.Registry,
@@ -101,31 +104,25 @@ func (a *Agent) furnish() (err error) {
 	return nil
 }
 
-// busOptions are those of the connection to the relay.
-func (a *Agent) busOptions() bus.Options {
-	at := url.URL{Scheme: "wss", Host: a.o.Relay.Host}
-	if a.o.Relay.Scheme == "http" {
+// busOptions are those of a connection to the relay.
+func busOptions(o Options, dialer *dial.Dialer, key nkeys.KeyPair) (bus.Options, error) {
+	public, err := key.PublicKey()
+	if err != nil {
+		return bus.Options{}, fmt.Errorf("the nkey seed: %w", err)
+	}
+	at := url.URL{Scheme: "wss", Host: o.Relay.Host}
+	if o.Relay.Scheme == "http" {
 		at.Scheme = "ws"
 	}
 	return bus.Options{
 		URL:         at.String(),
-		Dialer:      a.dialer,
-		Nkey:        a.public,
-		Sign:        a.key.Sign,
-		InboxPrefix: protocol.InboxPrefix(a.o.Cluster),
-		Name:        a.o.PodName,
-		Log:         a.o.Log.With().Str("room", "line").Logger(),
-		OnState:     func(connected bool, err error) { a.rooms.link.Connection(connected, err) },
-	}
-}
-
-// authorize proves the agent to the relay's HTTP side.
-func (a *Agent) authorize(req *http.Request) error {
-	token, err := agentauth.Sign(a.key, a.o.Relay.Hostname(), time.Now())
-	if err == nil {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	return err
+		Dialer:      dialer,
+		Nkey:        public,
+		Sign:        key.Sign,
+		InboxPrefix: protocol.InboxPrefix(o.Cluster),
+		Name:        o.PodName,
+		Log:         o.Log.With().Str("room", "line").Logger(),
+	}, nil
 }
 
 // sendLog sends output over the line, which it opens for that.
@@ -196,6 +193,7 @@ func (a *Agent) lead(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.rooms.cluster.Run(ctx) })
 	g.Go(func() error { return a.watchAll(ctx) })
+	g.Go(func() error { a.checkAlways(ctx); return nil })
 	g.Go(func() error {
 		a.awaitCluster(ctx)
 		return a.rooms.link.Lead(ctx)

@@ -63,6 +63,8 @@ type Check struct {
 type CheckResult struct {
 	Name string `json:"name"` // such as "proxy"
 	OK   bool   `json:"ok"`
+	// Skipped: not tried, since what it needs has failed.
+	Skipped bool `json:"skipped,omitempty"`
 	// Detail is what was found, Fix what to do about it where it is not OK.
 	Detail string `json:"detail,omitempty"`
 	Fix    string `json:"fix,omitempty"`

@@ -59,12 +59,13 @@ type Workloads interface {
 	Resend()
 }
 
-// Options are what a Link is made of. All but Registerer are required.
+// Options are what a Link is made of. All but Check and Registerer are required.
 type Options struct {
 	Conn       Conn
 	Cluster    string // the cluster's name at the relay
 	Workloads  Workloads
-	Info       func() protocol.Info // what the agent says of itself, asked at every sync
+	Info       func() protocol.Info   // what the agent says of itself, asked at every sync
+	Check      func() *protocol.Check // the newest self-check; nil before the first
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -93,6 +94,7 @@ type Link struct {
 	cluster   string
 	workloads Workloads
 	info      func() protocol.Info
+	check     func() *protocol.Check
 	log       zerolog.Logger
 	metrics   *metrics
 	outbox    *outbox
@@ -119,6 +121,7 @@ func New(o Options) (*Link, error) {
 		cluster:   o.Cluster,
 		workloads: o.Workloads,
 		info:      o.Info,
+		check:     o.Check,
 		log:       o.Log,
 		outbox:    newOutbox(),
 		nudge:     rand.Text(),
@@ -126,6 +129,9 @@ func New(o Options) (*Link, error) {
 		wake:      make(chan struct{}, 1),
 		retrySync: make(chan struct{}, 1),
 		retryTell: make(chan struct{}, 1),
+	}
+	if l.check == nil {
+		l.check = func() *protocol.Check { return nil }
 	}
 	l.metrics = newMetrics(o.Registerer, l.outbox.len)
 	return l, nil
@@ -135,7 +141,9 @@ func New(o Options) (*Link, error) {
 type session struct {
 	id     string
 	learnt chan struct{} // closed once the relay gave the session a term
-	full   bool          // the relay wants a full sync; the sync loop's own
+	// The sync loop's own:
+	full    bool            // the relay wants a full sync
+	checked *protocol.Check // the self-check that the relay has
 
 	mu   sync.Mutex
 	term uint64 // 0 until learnt

@@ -191,6 +191,10 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	req.Session = s.id
 	req.Nudge = l.nudge
 	req.Term = l.highestTerm()
+	newest := l.check()
+	if newest != s.checked {
+		req.Check = newest
+	}
 	sent := time.Now()
 	reply := new(protocol.SyncReply)
 	if err := request(ctx, l, protocol.VerbSync, req, reply); err != nil {
@@ -202,6 +206,10 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	}
 	if err := l.learn(s, reply.Term); err != nil {
 		return 0, false, err
+	}
+	s.checked = newest
+	if reply.NeedFull { // it restarted, and has forgotten
+		s.checked = nil
 	}
 	l.metrics.syncs.WithLabelValues("answered").Inc()
 	l.metrics.syncSeconds.Observe(time.Since(sent).Seconds())

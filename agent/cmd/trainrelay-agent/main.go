@@ -39,6 +39,7 @@ const name = "trainrelay-agent"
 
 type grammar struct {
 	Run     run              `cmd:"" help:"Run the agent."`
+	Check   check            `cmd:"" help:"Try everything that the agent depends on, and say what is wrong and how to mend it."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 
@@ -77,9 +78,17 @@ type run struct {
 func main() {
 	var g grammar
 	parser := kong.Must(&g, options()...)
-	_, err := parser.Parse(os.Args[1:])
+	command, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
-	parser.FatalIfErrorf(g.Run.run())
+	if command.Command() != "check" {
+		parser.FatalIfErrorf(g.Run.run())
+		return
+	}
+	ok, err := g.Check.do(context.Background(), os.Stdout, os.Getenv)
+	parser.FatalIfErrorf(err)
+	if !ok {
+		parser.Exit(1)
+	}
 }
 
 func options() []kong.Option {
@@ -128,7 +137,7 @@ func (r *run) options(getenv func(string) string) (o agent.Options, err error) {
 		Workload:       workload.Options{LaunchImage: r.LaunchImage, GatewayURL: r.GatewayURL, ImagePullSecrets: r.ImagePullSecret},
 		PolicyFile:     r.PolicyFile,
 		MaxUnscheduled: r.MaxUnscheduled, MaxLive: r.MaxLive,
-		Dial: dial.FromEnviron(getenv),
+		Dial: dial.FromEnviron(getenv), InCluster: r.Kubeconfig == "",
 	}
 	o.Dial.HTTPSProxy = cmp.Or(r.HTTPSProxy, o.Dial.HTTPSProxy)
 	o.Dial.HTTPProxy = cmp.Or(r.HTTPProxy, o.Dial.HTTPProxy)

@@ -39,8 +39,10 @@ func TestManifestArguments(t *testing.T) {
 	t.Fatal("the manifests have no DaemonSet")
 }
 
-// TestOptions: flags win over the environment, and files are read.
-func TestOptions(t *testing.T) {
+// runArguments is a whole command line of run; of a flag that is given twice
+// the last counts.
+func runArguments(t *testing.T, more ...string) []string {
+	t.Helper()
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -51,10 +53,20 @@ func TestOptions(t *testing.T) {
 	}
 	kubeconfig := file("kubeconfig", `{"apiVersion":"v1","kind":"Config","current-context":"c",
 		"clusters":[{"name":"c","cluster":{"server":"https://api.example:6443"}}],"contexts":[{"name":"c","context":{"cluster":"c"}}]}`)
+	return append([]string{"--relay-url=https://relay.example", "--cluster=onprem", "--nkey-seed-file=" + file("seed", "SEED"),
+		"--namespaces=a,b", "--node-name=n", "--pod-name=p", "--gateway-url=http://g", "--launch-image=i",
+		"--kubeconfig=" + kubeconfig}, more...)
+}
+
+// TestOptions: flags win over the environment, and files are read.
+func TestOptions(t *testing.T) {
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca")
+	if err := os.WriteFile(ca, []byte("PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var g grammar
-	args := []string{"run", "--relay-url=https://relay.example", "--cluster=onprem", "--nkey-seed-file=" + file("seed", "SEED"),
-		"--relay-ca-file=" + file("ca", "PEM"), "--namespaces=a,b", "--node-name=n", "--pod-name=p", "--gateway-url=http://g", "--launch-image=i",
-		"--no-proxy=flag.example", "--kubeconfig=" + kubeconfig}
+	args := append([]string{"run"}, runArguments(t, "--relay-ca-file="+ca, "--no-proxy=flag.example")...)
 	if _, err := kong.Must(&g, options()...).Parse(args); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,149 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Where a right holds.
+type Where string
+
+const (
+	Home     Where = "azureml"  // the agent's own namespace
+	Computes Where = "computes" // each compute namespace
+	Cluster  Where = "cluster"  // of no namespace
+)
+
+// Right is one thing that the agent may do to the Kubernetes API.
+type Right struct {
+	Where    Where
+	Group    string
+	Resource string // with its subresource, as pods/log
+	Name     string // the one object's; empty for any, "COMPUTE" for the namespace's own
+	Verb     string
+	Without  string // what does not work without it
+}
+
+// String is the right as in "watch jobs".
+func (r Right) String() string {
+	text := r.Verb + " " + r.Resource
+	if r.Name != "" {
+		text += " named " + r.Name
+	}
+	return text
+}
+
+// own is the name of the agent's objects.
+const own = "trainrelay-agent"
+
+// Rights are all that the agent needs, and all that its chart gives it.
+func Rights() []Right {
+	return []Right{
+		{Home, "coordination.k8s.io", "leases", "", "create", "no leader is found, so nothing runs"},
+		{Home, "coordination.k8s.io", "leases", own, "get", "no leader is found, so nothing runs"},
+		{Home, "coordination.k8s.io", "leases", own, "update", "no leader is found once there was one"},
+		{Home, "", "pods", "", "list", "the leader does not know which nodes have an agent, and ships no output of the others"},
+		{Home, "", "pods", "", "watch", "a node that loses its agent is not noticed, and its output stops"},
+
+		{Cluster, "", "namespaces", "COMPUTE", "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
+
+		{Computes, "batch", "jobs", "", "get", "a Job that exists already is not adopted, and one that is gone not told"},
+		{Computes, "batch", "jobs", "", "list", "no work is taken for the namespace"},
+		{Computes, "batch", "jobs", "", "watch", "the end of a Job is not noticed"},
+		{Computes, "batch", "jobs", "", "create", "no job starts"},
+		{Computes, "batch", "jobs", "", "patch", "a job runs past its timeout, and finished Jobs are never removed"},
+		{Computes, "batch", "jobs", "", "delete", "a canceled job runs on"},
+		{Computes, "", "pods", "", "list", "no work is taken for the namespace"},
+		{Computes, "", "pods", "", "watch", "a job that runs is not seen running"},
+		{Computes, "", "pods/log", "", "get", "there is no output"},
+		{Computes, "", "events", "", "list", "no work is taken for the namespace"},
+		{Computes, "", "events", "", "watch", "a job whose pods a quota refuses does not say so"},
+		{Computes, "", "secrets", "", "create", "a job with code does not start"},
+		{Computes, "", "services", "", "create", "the instances of a job do not find each other"},
+	}
+}
+
+// apiServer asks for its version, as the agent asks: never through the proxy.
+func (c *checker) apiServer(ctx context.Context) (string, error) {
+	const fix = "the agent reaches the API server directly: look for a network policy, and at the address that Kubernetes gives its pods"
+	config := rest.CopyConfig(c.o.Kube)
+	config.QPS, config.Burst = 100, 200
+	var err error
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return "", &fault{err, settingsFix}
+	}
+	result := c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx)
+	switch err := result.Error(); {
+	case apierrors.IsUnauthorized(err):
+		return "", faulty("is the agent's ServiceAccount still there? Restart the pod for a new token", "the API server does not accept the agent's token: %w", err)
+	case err != nil:
+		return "", faulty(fix, "the API server %s does not answer: %w", c.o.Kube.Host, err)
+	}
+	version, err := c.client.Discovery().ServerVersion()
+	if err != nil {
+		return "", faulty(fix, "the API server %s does not tell its version: %w", c.o.Kube.Host, err)
+	}
+	return fmt.Sprintf("Kubernetes %s at %s", version.GitVersion, c.o.Kube.Host), nil
+}
+
+// rights asks the API server for each of the agent's.
+func (c *checker) rights(ctx context.Context) (string, error) {
+	var missing []string
+	asked := 0
+	for _, right := range Rights() {
+		for _, namespace := range c.namespaces(right.Where) {
+			asked++
+			allowed, err := c.may(ctx, right, namespace)
+			if err != nil {
+				return "", faulty("look at the API server's log", "ask whether the agent may %s: %w", right, err)
+			}
+			if !allowed {
+				missing = append(missing, fmt.Sprintf("%s in %s (without it %s)", right, namespace, right.Without))
+			}
+		}
+	}
+	for _, name := range c.o.Computes {
+		if _, err := c.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			return "", faulty("kubectl create namespace "+name+", and upgrade the chart, which puts the agent's Role there",
+				"the compute namespace %s does not exist", name)
+		}
+	}
+	if len(missing) > 0 {
+		return "", faulty("upgrade the chart, with computeNamespaces as they should be, so that its Roles are whole: `helm get manifest trainrelay-agent --namespace "+c.o.Home+"` has them",
+			"%d of %d rights are missing: %s", len(missing), asked, strings.Join(missing, "; "))
+	}
+	return fmt.Sprintf("all %d, in %s", asked, strings.Join(append([]string{c.o.Home}, c.o.Computes...), ", ")), nil
+}
+
+// namespaces are where a right has to be given.
+func (c *checker) namespaces(where Where) []string {
+	if where == Home {
+		return []string{c.o.Home}
+	}
+	return c.o.Computes
+}
+
+// may asks for one right.
+func (c *checker) may(ctx context.Context, right Right, namespace string) (bool, error) {
+	resource, sub, _ := strings.Cut(right.Resource, "/")
+	name := right.Name
+	if name == "COMPUTE" {
+		name = namespace
+	}
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: right.Verb, Group: right.Group, Resource: resource, Subresource: sub, Name: name,
+		}}}
+	answer, err := c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	if err != nil {
+		return false, err
+	}
+	return answer.Status.Allowed, nil
+}
