@@ -156,6 +156,11 @@ type Disconnection struct {
 	Told         bool   `json:"told" doc:"whether the agent got all cancels before it was cut off"`
 }
 
+// Whoami tells an agent whose its key is.
+type Whoami struct {
+	Cluster string `json:"cluster"`
+}
+
 // Stream events of GET /v1/jobs/{name}/stream, a server-sent event stream:
 // "status" whenever the state or its reason changes, "log" for a run of
 // output, "gap" where output was lost, and "end" last, once the job has ended

@@ -30,6 +30,7 @@ func (a *API) routes() (http.Handler, error) {
 	agentAPI := humago.New(agent, a.agentConfig(api))
 	agentAPI.UseMiddleware(a.allow(agentAPI))
 	a.agentRoutes(agentAPI)
+	a.whoamiRoute(agentAPI)
 	agent.HandleFunc("/", notFound)
 
 	joining := http.NewServeMux()
