@@ -14,7 +14,7 @@ import (
 // that it is nobody's.
 func TestWhoami(t *testing.T) {
 	s := serve(t, t.TempDir())
-	kp := s.agentKey(t, s.setUp(t, "c"))
+	kp := s.setUp(t, "c")
 	stranger, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
