@@ -20,7 +20,6 @@ import (
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/process"
-	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/internal/version"
 	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/api"
@@ -55,7 +54,7 @@ type FrontOptions struct {
 type Front struct {
 	opts      FrontOptions
 	certs     *certs.Server
-	tokens    *tokens.Tokens
+	first     *tokens.First
 	snapshots *blobs.Store
 	authority string // PEM
 }
@@ -136,7 +135,7 @@ func (f *Front) openTokens() (err error) {
 	}
 	f.authority = string(authority)
 	now := client.Config{URL: f.URL(), CA: f.authority}
-	f.tokens, err = tokens.Open(f.opts.Data, func(token string) error {
+	f.first, err = tokens.Open(f.opts.Data, func(token string) error {
 		now.Token = token
 		return now.Save(f.ClientFile())
 	})
@@ -154,15 +153,6 @@ func (f *Front) openTokens() (err error) {
 		return nil
 	}
 	return now.Save(f.ClientFile())
-}
-
-// user is whose token it is.
-func (f *Front) user(token string) (v1.Identity, error) {
-	name, ok := f.tokens.User(token)
-	if !ok {
-		return v1.Identity{}, errors.New("a valid token is needed: send the one in client.json, which the relay wrote into its data folder, as Authorization: Bearer …")
-	}
-	return v1.Identity{Name: name, Role: v1.Admin}, nil
 }
 
 // enrolment tells an agent that has joined which cluster it is of and what to
@@ -191,7 +181,13 @@ func (f *Front) Run(ctx context.Context, r *Relay) error {
 	workCtx, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	work.Go(func() {
-		f.certs.Run(workCtx, func(err error) { f.opts.Log.Error().Err(err).Msg("cannot renew the certificate") })
+		f.certs.Run(workCtx,
+			func(notAfter time.Time) {
+				f.opts.Log.Info().Time("expires", notAfter).Msg("serving a new certificate")
+			},
+			func(err error) {
+				f.opts.Log.Error().Err(err).Msg("cannot use the certificate's files; serving the old one on")
+			})
 	})
 	work.Go(func() { f.prune(workCtx, r) })
 
@@ -229,7 +225,7 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 	})
 	return api.New(api.Options{
 		Jobs: apiJobs{r.Jobs()}, Setup: r.Jobs(), Logs: apiLogs{r.Logs()}, Snapshots: f.snapshots, Audit: apiAudit{r.Audit()},
-		User: f.user, Named: f.certs.Names, Status: status,
+		Tokens: apiTokens{r.Jobs()}, User: f.users(r.Jobs()), Named: f.certs.Names, Status: status,
 		SigningKey: func() protocol.RelayKey { return r.Keys().Current().Public() },
 		Enrolment:  func(e *protocol.Enrol, cluster, key string) ([]byte, error) { return f.enrolment(r, e, cluster, key) },
 		Broker:     r.Broker().WebsocketURL(),

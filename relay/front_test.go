@@ -259,12 +259,17 @@ func TestAnonymousIsRefused(t *testing.T) {
 			closed[path] = append(closed[path], strings.ToUpper(method))
 		}
 	}
+	statuses := map[int]int{}
 	for path, methods := range closed {
 		path = strings.NewReplacer("{attempt}", "1", "{", "", "}", "").Replace(path)
 		for _, method := range methods {
 			for name, token := range map[string]string{"no": "", "a wrong": s.config.Token + "x", "an empty": "trt_"} {
-				if status, body := s.request(t, method, path, token, nil); status != http.StatusUnauthorized {
+				status, body := s.request(t, method, path, token, nil)
+				if status != http.StatusUnauthorized && status != http.StatusTooManyRequests {
 					t.Errorf("%s %s with %s token: %d %s", method, path, name, status, body)
+				}
+				if statuses[status]++; status == http.StatusTooManyRequests && statuses[http.StatusUnauthorized] < 30 {
+					t.Errorf("slowed after %v refusals", statuses)
 				}
 			}
 			if status, body := s.request(t, method, path, s.config.Token, nil); (status == http.StatusUnauthorized) != strings.HasPrefix(path, "/v1/agent/") {

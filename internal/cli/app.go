@@ -54,7 +54,7 @@ func (a *app) connectWith() (*client.Client, client.Config, error) {
 	}
 	cfg, err := client.LoadConfig(file)
 	if err != nil {
-		return nil, client.Config{}, usage{err, "it is written by `trainrelay serve` into its data folder; another one is given by --config"}
+		return nil, client.Config{}, usage{err, "`trainrelay login` writes one; another one is given by --config"}
 	}
 	c, err := client.New(cfg, client.Options{UserAgent: "trainrelay/" + version.Short(), Proxy: a.proxy()})
 	if err != nil {
@@ -91,7 +91,24 @@ func (a *app) configFile() (string, error) {
 		}
 	}
 	return "", usage{errors.New("no relay is configured: looked for " + strings.Join(files, ", ")),
-		"copy client.json from the data folder of `trainrelay serve` there, or name it with --config or TRAINRELAY_CONFIG"}
+		"trainrelay login --url https://HOST:PORT; or name a client.json, such as that of the relay's data folder, with --config or TRAINRELAY_CONFIG"}
+}
+
+// ownConfig is where login keeps the configuration: the file that was named,
+// or the user's own.
+func (a *app) ownConfig() (string, error) {
+	for _, file := range []string{a.config, a.io.Getenv("TRAINRELAY_CONFIG")} {
+		if file != "" {
+			return file, nil
+		}
+	}
+	if dir := a.io.Getenv("XDG_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, "trainrelay", "client.json"), nil
+	}
+	if home := a.io.Getenv("HOME"); home != "" {
+		return filepath.Join(home, ".config", "trainrelay", "client.json"), nil
+	}
+	return "", usage{errors.New("no folder for the client's configuration: HOME is not set"), "name a file with --config"}
 }
 
 // proxy follows the usual variables.

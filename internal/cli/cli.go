@@ -25,6 +25,8 @@ type IO struct {
 	Out, Err io.Writer
 	// IsTerminal says whether what is written goes to a terminal; nil: never.
 	IsTerminal func(io.Writer) bool
+	// Password asks for a line that is not shown; nil where nobody can answer.
+	Password func(ctx context.Context, prompt string) ([]byte, error)
 	// Getenv reads an environment variable; nil: there are none.
 	Getenv func(string) string
 }
@@ -38,6 +40,10 @@ type grammar struct {
 	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
 	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
 	Cluster clusterCommands `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
+	Login   loginCommand    `cmd:"" help:"Keep where the relay is and a token for it."`
+	Whoami  whoamiCommand   `cmd:"" help:"Show whose token is used."`
+	Token   tokenCommands   `cmd:"" help:"Who may use the relay, and what for."`
+	Audit   auditCommand    `cmd:"" help:"Show who changed what, newest first."`
 	Version versionCommand  `cmd:"" help:"Print the version."`
 	Help    helpCommand     `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
 }

@@ -37,9 +37,9 @@ var exitCodes = []struct {
 	{exitUsage, "the command line, the configuration or the job file is wrong; nothing was submitted"},
 	{exitFailed, "the followed job Failed"},
 	{exitCanceled, "the followed job was Canceled"},
-	{exitNotFound, "there is no such job, compute or cluster"},
+	{exitNotFound, "there is no such job, compute, cluster or token"},
 	{exitUnreachable, "the relay cannot be reached"},
-	{exitDenied, "the relay does not accept the token"},
+	{exitDenied, "the relay does not accept the token, or its role does not suffice"},
 	{exitInterrupted, "interrupted, by Ctrl-C or SIGTERM; a followed job goes on"},
 }
 
@@ -164,8 +164,10 @@ func (a *app) explainAPI(api *client.APIError, hint string) (int, string, []stri
 		where = append(where, line)
 	}
 	switch api.Status {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return exitDenied, what, where, "the token is in the client configuration (--config, TRAINRELAY_CONFIG); `trainrelay serve` writes a valid one into its data folder"
+	case http.StatusUnauthorized:
+		return exitDenied, what, where, "the token is in the client configuration (--config, TRAINRELAY_CONFIG); `trainrelay login` puts another one there"
+	case http.StatusForbidden:
+		return exitDenied, what, where, "`trainrelay whoami` shows whose token is used; --config names another client configuration"
 	case http.StatusNotFound:
 		return exitNotFound, what, where, hint
 	}

@@ -37,3 +37,41 @@ type AuditEntry struct {
 	Detail string    `json:"detail,omitempty"`
 	Remote string    `json:"remote,omitempty" doc:"the address that it came from"`
 }
+
+// AuditList is a page of entries, newest first.
+type AuditList struct {
+	Value    []AuditEntry `json:"value"`
+	NextLink string       `json:"next_link,omitempty" doc:"path and query of the next page; a page may be short, even empty, and have one"`
+}
+
+// Token is a user's token, without its secret.
+type Token struct {
+	Name            string          `json:"name"`
+	Role            Role            `json:"role"`
+	Expires         time.Time       `json:"expires"`
+	Status          string          `json:"status" doc:"Valid or Expired"`
+	CreationContext CreationContext `json:"creation_context"`
+}
+
+const (
+	TokenValid   = "Valid"
+	TokenExpired = "Expired"
+)
+
+// TokenList holds all tokens, by name.
+type TokenList struct {
+	Value []Token `json:"value"`
+}
+
+// TokenSettings is the body of making a token.
+type TokenSettings struct {
+	Name      string `json:"name"`
+	Role      Role   `json:"role" enum:"admin,contributor,reader"`
+	ExpiresIn int64  `json:"expires_in,omitempty" doc:"seconds, from an hour to ten years; 0 for 90 days"`
+}
+
+// NewToken is the answer to making a token: the only sight of its secret.
+type NewToken struct {
+	Token
+	Secret string `json:"token" doc:"what is sent as Authorization: Bearer …; shown once, never stored by the relay"`
+}

@@ -49,19 +49,31 @@ func operation(who access, method, path, id, summary string, errors ...int) huma
 	}
 }
 
-// allow lets a request pass whose token has the role that its operation takes.
+// allow lets a request pass whose token has the role that its operation takes,
+// and strangers at a pace.
 // An operation that does not say who may call it is nobody's.
 func (a *API) allow(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		who, said := ctx.Operation().Metadata[accessKey].(access)
-		switch has := v1.Role(trailOf(ctx.Context()).role); {
-		case said && (who == anAgent || who == anybody || has.Includes(v1.Role(who))):
+		has := v1.Role(trailOf(ctx.Context()).role)
+		var err error
+		switch {
+		case said && who == anybody:
+			if wait, ok := a.enrols.take(ctx.RemoteAddr()); !ok {
+				ctx.SetHeader("Retry-After", seconds(wait))
+				err = huma.WriteErr(api, ctx, http.StatusTooManyRequests, "too many tries at once: try again in "+seconds(wait)+" s")
+				break
+			}
+			next(ctx)
+		case said && (who == anAgent || has.Includes(v1.Role(who))):
 			next(ctx)
 		default:
 			detail := fmt.Sprintf("this takes the role %s, and the token %s has the role %s: ask an admin for another token", who, by(ctx.Context()), has)
-			if err := huma.WriteErr(api, ctx, http.StatusForbidden, detail); err != nil {
-				a.opts.Log.Debug().Err(err).Msg("cannot answer")
-			}
+			a.writeRefusal(ctx.Context(), "access.denied", ctx.Operation().OperationID, "it takes the role "+string(who))
+			err = huma.WriteErr(api, ctx, http.StatusForbidden, detail)
+		}
+		if err != nil {
+			a.opts.Log.Debug().Err(err).Msg("cannot answer")
 		}
 	}
 }

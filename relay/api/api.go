@@ -6,8 +6,9 @@
 // token: the users' token, or, under /v1/agent, one that the cluster's agent
 // signed; a path that does not exist is no exception. On /nats the broker itself
 // authenticates; an agent that joins proves to have a join token. Each operation
-// names the role that it takes.
-// Bodies, headers and times are bounded. An error is a problem document
+// names the role that it takes. Bodies, headers and times are bounded, and so is
+// the pace of what strangers may try; whoever has a valid token meets no such
+// limit. An error is a problem document
 // (RFC 9457) that says what to do; a panic ends its request only. No token and
 // no key is ever logged.
 //
@@ -68,6 +69,13 @@ type Setup interface {
 	ClusterOf(publicKey string) (cluster string, ok bool)
 }
 
+// Tokens keeps who may use the API.
+type Tokens interface {
+	CreateToken(ctx context.Context, want v1.TokenSettings, by string) (v1.NewToken, error)
+	Tokens(ctx context.Context) ([]v1.Token, error)
+	RevokeToken(ctx context.Context, name string) error
+}
+
 // Logs keeps output.
 type Logs interface {
 	Follow(ctx context.Context, job string, after uint64) iter.Seq2[Chunk, error]
@@ -97,6 +105,7 @@ type Options struct {
 	Setup     Setup
 	Logs      Logs
 	Snapshots Snapshots
+	Tokens    Tokens
 	Audit     Audit
 	// User is whose token it is, or an error that says why it is nobody's.
 	User func(token string) (v1.Identity, error)
@@ -131,6 +140,10 @@ type API struct {
 	opts    Options
 	handler http.Handler
 
+	refusals *refusals
+	upgrades *limit // of agents' WebSockets
+	enrols   *limit
+
 	stopping context.Context
 	stop     context.CancelFunc
 	mu       sync.Mutex     // between the start of a long request and Stop
@@ -145,7 +158,12 @@ func New(opts Options) (*API, error) {
 	if opts.Heartbeat == 0 {
 		opts.Heartbeat = 15 * time.Second
 	}
-	a := &API{opts: opts}
+	a := &API{
+		opts:     opts,
+		refusals: newRefusals(),
+		upgrades: newLimit(upgradesEach, upgradesAll, time.Now),
+		enrols:   newLimit(enrolsEach, enrolsAll, time.Now),
+	}
 	a.stopping, a.stop = context.WithCancel(context.Background())
 	var err error
 	if a.handler, err = a.routes(); err != nil {

@@ -7,28 +7,33 @@ import (
 	"time"
 
 	"github.com/trainrelay/trainrelay/internal/agentauth"
+	"github.com/trainrelay/trainrelay/internal/v1"
 )
 
 // identity is the key of a request's user or cluster in its context.
 type identity struct{}
 
 // by is who makes the request.
-func by(ctx context.Context) string {
-	name, _ := ctx.Value(identity{}).(string)
-	return name
+func by(ctx context.Context) string { return whoIs(ctx).Name }
+
+func whoIs(ctx context.Context) v1.Identity {
+	who, _ := ctx.Value(identity{}).(v1.Identity)
+	return who
 }
 
 // forUsers lets in who has a user's token.
 func (a *API) forUsers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, err := a.opts.User(bearer(r))
+		token := bearer(r)
+		user, err := a.opts.User(token)
 		if err != nil {
-			refuse(w, err.Error())
+			a.refuse(w, r, err)
 			return
 		}
 		t := trailOf(r.Context())
 		t.actor, t.role = user.Name, string(user.Role)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, user.Name)))
+		t.valid = func() error { _, err := a.opts.User(token); return err }
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, user)))
 	})
 }
 
@@ -38,24 +43,21 @@ func (a *API) forAgents(next http.Handler) http.Handler {
 		verifier := agentauth.Verifier{Audience: a.opts.Named, Cluster: a.opts.Setup.ClusterOf, Now: time.Now()}
 		cluster, err := verifier.Verify(bearer(r))
 		if err != nil {
-			refuse(w, err.Error())
+			a.refuse(w, r, err)
 			return
 		}
 		trailOf(r.Context()).actor = "agent:" + cluster
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, cluster)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, v1.Identity{Name: cluster})))
 	})
 }
 
 // bearer is the request's token; empty for none.
-func bearer(r *http.Request) string {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+func bearer(r *http.Request) string { return parseBearer(r.Header.Get("Authorization")) }
+
+func parseBearer(header string) string {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(header), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
 	return strings.TrimSpace(token)
-}
-
-func refuse(w http.ResponseWriter, detail string) {
-	w.Header().Set("WWW-Authenticate", `Bearer realm="trainrelay"`)
-	problem(w, http.StatusUnauthorized, detail)
 }

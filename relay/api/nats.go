@@ -8,15 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"golang.org/x/time/rate"
-)
-
-// Agents that come back all at once are let in at this pace; a refused one
-// tries again.
-const (
-	agentsPerSecond = 200
-	agentsAtOnce    = 400
 )
 
 // natsProxy forwards agents' WebSockets to the broker, which authenticates
@@ -38,15 +29,13 @@ func (a *API) natsProxy() (http.Handler, error) {
 			problem(w, http.StatusServiceUnavailable, "the broker does not answer: try again in some seconds")
 		},
 	}
-	pace := rate.NewLimiter(agentsPerSecond, agentsAtOnce)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 			problem(w, http.StatusUpgradeRequired, "this is where agents connect with a WebSocket over HTTP/1.1; does a proxy drop the header Upgrade?")
 			return
 		}
-		if !pace.Allow() {
-			w.Header().Set("Retry-After", "1")
-			problem(w, http.StatusServiceUnavailable, "too many agents connect at once: try again in a second")
+		if wait, ok := a.upgrades.take(r.RemoteAddr); !ok {
+			slow(w, http.StatusServiceUnavailable, wait, "too many agents connect at once")
 			return
 		}
 		ctx, end, err := a.begin(r.Context())

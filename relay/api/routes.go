@@ -23,6 +23,7 @@ func (a *API) routes() (http.Handler, error) {
 	a.clusterRoutes(api)
 	a.snapshotRoutes(api)
 	a.streamRoute(api)
+	a.userRoutes(api)
 	user.Handle("GET /metrics", a.opts.Metrics)
 	user.HandleFunc("/", notFound)
 

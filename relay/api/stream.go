@@ -40,7 +40,7 @@ func (a *API) streamRoute(api huma.API) {
 		return &huma.StreamResponse{Body: func(answer huma.Context) {
 			defer end()
 			_, w := humago.Unwrap(answer)
-			s := &stream{a: a, name: in.Name, place: from, out: newEvents(w)}
+			s := &stream{a: a, name: in.Name, token: trailOf(ctx).valid, place: from, out: newEvents(w)}
 			if err := s.run(ctx); err != nil {
 				a.opts.Log.Debug().Err(err).Str("job", in.Name).Msg("a stream broke off")
 			}
@@ -52,6 +52,7 @@ func (a *API) streamRoute(api huma.API) {
 type stream struct {
 	a     *API
 	name  string
+	token func() error
 	place place // reached
 	out   *events
 	job   v1.Job // as it was last seen
@@ -79,7 +80,9 @@ func (s *stream) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-beat.C:
-			err = s.out.beat()
+			if err = s.valid(); err == nil {
+				err = s.out.beat()
+			}
 		case <-wait.C:
 			return s.end(false)
 		case j, open := <-jobs:
@@ -107,6 +110,15 @@ func (s *stream) run(ctx context.Context) error {
 		}
 	}
 	return s.end(true)
+}
+
+// valid says why the reader's token is void by now, if it is: it was revoked or
+// has expired since the stream began.
+func (s *stream) valid() error {
+	if s.token == nil {
+		return nil
+	}
+	return s.token()
 }
 
 // patience is how long output may still be on its way. Of a command that was

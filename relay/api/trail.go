@@ -30,6 +30,8 @@ type AuditQuery struct {
 // trail is who makes a request, and what it has changed.
 type trail struct {
 	actor, role, remote string
+	// valid says why the token is void by now; nil without a token.
+	valid func() error
 
 	mu      sync.Mutex
 	entries []v1.AuditEntry

@@ -4,13 +4,14 @@
 //
 // The authority lives ten years and is what users and agents trust; the server
 // certificate lives one, and is renewed by itself when it is about to expire or
-// the relay's names have changed, at start and while the relay runs. A renewal
-// that fails is an error the caller reports; the old certificate goes on until
-// its end. Private keys are readable by their owner only.
+// the relay's names have changed, at start and while the relay runs. Files that
+// somebody changes, the operator's or those made here, are read anew within
+// seconds; connections that are open stay. What fails is an error the caller
+// reports; the old certificate goes on until its end. Private keys are readable
+// by their owner only.
 package certs
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -29,8 +30,10 @@ const (
 	serverLife    = 365 * 24 * time.Hour
 	// renewBefore is how long before its end a certificate is replaced.
 	renewBefore = 30 * 24 * time.Hour
-	// lookEvery is how often that is looked at.
-	lookEvery = 12 * time.Hour
+	// renewEvery is how often that is looked at.
+	renewEvery = 12 * time.Hour
+	// lookEvery is how often the files are looked at.
+	lookEvery = 2 * time.Second
 )
 
 // Options of a server's certificate.
@@ -51,6 +54,7 @@ type Options struct {
 type Server struct {
 	opts    Options
 	current atomic.Pointer[tls.Certificate]
+	look    time.Duration // lookEvery, but in tests
 }
 
 // Load reads the certificate, and makes one where there is none that will do.
@@ -61,7 +65,7 @@ func Load(opts Options) (*Server, error) {
 	if (opts.CertFile == "") != (opts.KeyFile == "") {
 		return nil, errors.New("certificate: one of certificate and key is missing: give both files or neither")
 	}
-	s := &Server{opts: opts}
+	s := &Server{opts: opts, look: lookEvery}
 	return s, s.Renew()
 }
 
@@ -78,23 +82,6 @@ func (s *Server) Renew() error {
 	}
 	s.current.Store(cert)
 	return nil
-}
-
-// Run renews the certificate when it is time, until ctx is done. report is
-// told what failed; the next look tries again.
-func (s *Server) Run(ctx context.Context, report func(error)) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := s.Renew(); err != nil {
-				report(err)
-			}
-		}
-	}
 }
 
 // TLS is the configuration of the HTTPS server.

@@ -15,11 +15,12 @@ import (
 )
 
 // setup is the picture in memory of what changes rarely: clusters, computes,
-// and what was last heard of the clusters.
+// tokens, and what was last heard of the clusters.
 type setup struct {
 	clusters table[cluster]
 	computes table[compute]
 	terms    table[term]
+	tokens   table[token]
 	trusts   table[trust]
 
 	mu   sync.RWMutex
@@ -103,10 +104,12 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 		return s.setup.computes.applyEntry(name, e)
 	case termPrefix:
 		return s.setup.terms.applyEntry(name, e)
+	case tokenPrefix:
+		return s.setup.tokens.applyEntry(name, e)
 	case trustPrefix:
 		return s.setup.trusts.applyEntry(name, e)
 	}
-	return fmt.Errorf("%q is not a key of a cluster or compute", e.Key())
+	return fmt.Errorf("%q is not a key of a cluster, compute or token", e.Key())
 }
 
 // presence is what was last heard of the cluster.
@@ -202,6 +205,17 @@ func (t *table[T]) find(fits func(T) bool) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// each calls visit with every value.
+func (t *table[T]) each(visit func(name string, value T)) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for name, r := range t.rows {
+		if !r.gone {
+			visit(name, r.value)
+		}
+	}
 }
 
 // names are sorted.

@@ -1,5 +1,5 @@
-// Package records keeps what the relay must not forget: jobs, computes and
-// clusters, in JetStream key-value buckets. It is the only place that changes
+// Package records keeps what the relay must not forget: jobs, computes,
+// clusters and users' tokens, in JetStream key-value buckets. It is the only place that changes
 // them, always by compare-and-set, so that several relays may do so at once.
 //
 // A job's record is an immutable specification and a small status made of
@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	// ErrNotFound: there is no such job, compute or cluster.
+	// ErrNotFound: there is no such job, compute, cluster or token.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the name is taken by something else.
 	ErrConflict = errors.New("conflict")
@@ -85,7 +85,7 @@ type Store struct {
 	setup   *setup
 	metrics *metrics
 	jobs    jetstream.KeyValue
-	plan    jetstream.KeyValue // computes, clusters, terms
+	plan    jetstream.KeyValue // computes, clusters, terms, tokens
 	started time.Time
 	loaded  chan struct{}
 }

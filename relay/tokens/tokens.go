@@ -1,9 +1,12 @@
-// Package tokens keeps who may use the relay's API.
+// Package tokens makes and reads the tokens by which users are let in to the
+// relay's API.
 //
-// There is one token so far, the administrator's. It is made at the first
-// start and handed out once; what stays in the folder is its SHA-256, from
-// which it cannot be told (it has 256 random bits, so a slow hash would add
-// nothing). A lost token is replaced by removing the file and starting again.
+// A token is handed out once; what is kept is its SHA-256, from which it cannot
+// be told (it has 256 random bits, so a slow hash would add nothing). The
+// records keep the digests of users' tokens. That of the first administrator,
+// who owns the machine, is kept here, in a file of the relay's folder: it lets
+// in where there is no other token yet or none any more. A lost one is replaced
+// by removing the file and starting again.
 package tokens
 
 import (
@@ -26,15 +29,43 @@ const Admin = "admin"
 // prefix lets people and scanners of leaked secrets tell what it is.
 const prefix = "trt_"
 
-// Tokens knows the digests of the tokens.
-type Tokens struct{ admin [sha256.Size]byte }
+// size is that of the secret, in bytes.
+const size = 32
+
+// New makes a token.
+func New() (token, digest string) {
+	var secret [size]byte
+	_, _ = rand.Read(secret[:]) // it never fails
+	token = prefix + base64.RawURLEncoding.EncodeToString(secret[:])
+	return token, digestOf(token)
+}
+
+// Digest is what is kept of a token. ok is false for what cannot be one.
+func Digest(token string) (digest string, ok bool) {
+	text, ok := strings.CutPrefix(token, prefix)
+	if !ok || len(text) != base64.RawURLEncoding.EncodedLen(size) {
+		return "", false
+	}
+	if _, err := base64.RawURLEncoding.Strict().DecodeString(text); err != nil || strings.ContainsAny(text, "\r\n") {
+		return "", false
+	}
+	return digestOf(token), true
+}
+
+func digestOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// First knows the digest of the first administrator's token.
+type First struct{ digest string }
 
 // File is where the digest of the administrator's token lies.
 func File(dir string) string { return filepath.Join(dir, "admin.sha256") }
 
-// Open reads the digests from the folder. Where there is none yet it makes a
+// Open reads the digest from the folder. Where there is none yet it makes a
 // token, hands it to deliver, and keeps its digest once that has succeeded.
-func Open(dir string, deliver func(token string) error) (*Tokens, error) {
+func Open(dir string, deliver func(token string) error) (*First, error) {
 	text, err := os.ReadFile(File(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return create(dir, deliver)
@@ -46,35 +77,27 @@ func Open(dir string, deliver func(token string) error) (*Tokens, error) {
 	if err != nil || len(sum) != sha256.Size {
 		return nil, fmt.Errorf("read the administrator's token: %s is damaged: remove it, and the next start makes a new token", File(dir))
 	}
-	return &Tokens{admin: [sha256.Size]byte(sum)}, nil
+	return &First{digest: hex.EncodeToString(sum)}, nil
 }
 
-func create(dir string, deliver func(string) error) (*Tokens, error) {
-	var secret [32]byte
-	if _, err := rand.Read(secret[:]); err != nil {
-		return nil, fmt.Errorf("make the administrator's token: %w", err)
-	}
-	token := prefix + base64.RawURLEncoding.EncodeToString(secret[:])
+func create(dir string, deliver func(string) error) (*First, error) {
+	token, digest := New()
 	if err := deliver(token); err != nil {
 		return nil, fmt.Errorf("make the administrator's token: %w", err)
 	}
-	t := &Tokens{admin: sha256.Sum256([]byte(token))}
 	tmp := File(dir) + ".new"
-	err := os.WriteFile(tmp, []byte(hex.EncodeToString(t.admin[:])+"\n"), 0o600)
+	err := os.WriteFile(tmp, []byte(digest+"\n"), 0o600)
 	if err == nil {
 		err = os.Rename(tmp, File(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make the administrator's token: %w", err)
 	}
-	return t, nil
+	return &First{digest: digest}, nil
 }
 
-// User is whose token it is. It takes as long for every wrong token.
-func (t *Tokens) User(token string) (name string, ok bool) {
-	sum := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(sum[:], t.admin[:]) != 1 {
-		return "", false
-	}
-	return Admin, true
+// Is reports whether it is the first administrator's token that has the
+// digest. It takes as long for every wrong one.
+func (f *First) Is(digest string) bool {
+	return subtle.ConstantTimeCompare([]byte(digest), []byte(f.digest)) == 1
 }

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -20,14 +21,17 @@ func TestFirstStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tokens := range []*Tokens{made, again} {
-		if name, ok := tokens.User(token); !ok || name != Admin {
-			t.Errorf("user %q, %v", name, ok)
+	for _, first := range []*First{made, again} {
+		if digest, ok := Digest(token); !ok || !first.Is(digest) {
+			t.Errorf("%v, and the token is not the first administrator's", ok)
 		}
-		for _, wrong := range []string{"", "trt_", token + "a", token[1:], strings.ToUpper(token)} {
-			if name, ok := tokens.User(wrong); ok || name != "" {
-				t.Errorf("%q is taken as that of %q", wrong, name)
+		for _, wrong := range []string{"", "trt_", token + "a", token[1:], strings.ToUpper(token), token[:len(token)-1] + "\n", token[:46] + "~"} {
+			if digest, ok := Digest(wrong); ok || digest != "" || first.Is(digest) {
+				t.Errorf("%q is taken as a token", wrong)
 			}
+		}
+		if _, digest := New(); first.Is(digest) {
+			t.Error("another token is taken as his")
 		}
 	}
 	if len(token) != len("trt_")+43 {
@@ -76,4 +80,25 @@ func TestDamaged(t *testing.T) {
 	if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "is damaged: remove it") {
 		t.Error(err)
 	}
+}
+
+// FuzzDigest: what is taken as a token is one that could have been made here.
+func FuzzDigest(f *testing.F) {
+	token, _ := New()
+	for _, seed := range []string{"", "trt_", token, token + "=", "trt_" + strings.Repeat("A", 43), "trt_" + strings.Repeat("/", 43), "trj_" + token[4:], token[:20] + "\r\n" + token[22:]} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		digest, ok := Digest(text)
+		if !ok {
+			if digest != "" {
+				t.Errorf("%q has a digest and is no token", text)
+			}
+			return
+		}
+		secret, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, prefix))
+		if err != nil || len(secret) != size || prefix+base64.RawURLEncoding.EncodeToString(secret) != text || len(digest) != 64 {
+			t.Errorf("%q is taken as a token: %v", text, err)
+		}
+	})
 }

@@ -14,6 +14,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -28,12 +30,44 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := process.Signals(context.Background())
 	defer stop()
+	var ask func(context.Context, string) ([]byte, error)
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		ask = password
+	}
 	return cli.Main(ctx, os.Args[1:], cli.IO{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		IsTerminal: func(w io.Writer) bool {
 			file, ok := w.(*os.File)
 			return ok && term.IsTerminal(int(file.Fd()))
 		},
-		Getenv: os.Getenv,
+		Password: ask,
+		Getenv:   os.Getenv,
 	}, &Serve{})
+}
+
+// password reads a line from the terminal that it does not show. When ctx ends
+// first, the terminal is left as it was; the reading ends with the process.
+func password(ctx context.Context, prompt string) ([]byte, error) {
+	stdin := int(os.Stdin.Fd())
+	before, err := term.GetState(stdin)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(os.Stderr, prompt)
+	defer fmt.Fprintln(os.Stderr)
+	type answer struct {
+		text []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		text, err := term.ReadPassword(stdin)
+		answered <- answer{text, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.text, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), term.Restore(stdin, before))
+	}
 }

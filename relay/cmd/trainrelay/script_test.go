@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 // examples. Each script has a machine of its own, with these commands beside
 // those of testscript:
 //
-//	relay start|stop        runs, or ends, the real relay on the folder data
+//	relay start|stop        runs, or ends, the real relay on the folder data;
+//	                        $RELAY is its URL
 //	agent CLUSTER PART      plays an agent, whose join token is in the file token;
 //	                        the parts are those of agentCommand
 //	code N ARGS…            runs trainrelay, which must end with exit code N
@@ -117,6 +118,9 @@ func relayCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the relay ended before it was ready: %s", ts.ReadFile(filepath.Join(m.work, "relay.log")))
 		}
 	}
+	cfg, err := m.config()
+	ts.Check(err)
+	ts.Setenv("RELAY", cfg.URL)
 	go func() {
 		defer close(m.said)
 		_, _ = io.Copy(io.Discard, lines) // ends with the process
