@@ -1,7 +1,7 @@
 // Package relay is the cloud side: it queues training jobs, hands them to the
 // agents of clusters that dial in, and keeps what became of them.
 //
-// It wires the rooms below it: broker (the embedded NATS server), records
+// It wires the rooms below it: broker (the NATS server, embedded or external), records
 // (jobs, computes, clusters, tokens), dispatch (whose turn it is), clusters
 // (answers to agents), signing (the keys of these answers), logs (output) and
 // audit (who changed what), and owns their goroutines. It stops in the
@@ -50,6 +50,13 @@ type Options struct {
 	MaxLogs       int64         // bytes of output
 	LogsRetention time.Duration // of output
 	MaxAgents     int           // agents' connections
+
+	// NATS is the NATS server to use instead of an embedded one.
+	NATS           *broker.External
+	MaxConnections int           // of one cluster's key
+	MaxRequests    int           // of one cluster in a second
+	AgentLife      time.Duration // of a connection, until its agent proves itself anew
+
 	// NewSigningKey makes a signing key where the one that clusters trust is
 	// lost; see signing.Options.Anew.
 	NewSigningKey bool
@@ -81,11 +88,15 @@ func New(opts Options) (*Relay, error) {
 		return nil, errors.New("relay: no folder given for its data")
 	}
 	b, err := broker.New(broker.Options{
-		Dir:        filepath.Join(opts.Data, "nats"),
-		MaxStore:   opts.MaxStore,
-		MaxAgents:  opts.MaxAgents,
-		Log:        opts.Log.With().Str("room", "broker").Logger(),
-		Registerer: opts.Registerer,
+		Dir:            filepath.Join(opts.Data, "nats"),
+		External:       opts.NATS,
+		MaxStore:       opts.MaxStore,
+		MaxAgents:      opts.MaxAgents,
+		MaxConnections: opts.MaxConnections,
+		MaxRequests:    opts.MaxRequests,
+		AgentLife:      opts.AgentLife,
+		Log:            opts.Log.With().Str("room", "broker").Logger(),
+		Registerer:     opts.Registerer,
 	})
 	if err != nil {
 		return nil, err
@@ -148,8 +159,13 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		return err
 	}
 	link.keys = r.keys
+	if err := r.broker.Listen(); err != nil {
+		return err
+	}
 	rooms.Go(func() error { return r.broker.Serve(roomsCtx, link.handle) })
-	r.broker.Admit(r.jobs.ClusterOf)
+	if err := r.broker.Admit(r.jobs.ClusterOf); err != nil {
+		return err
+	}
 	close(r.started)
 	if r.opts.Front != nil {
 		return r.opts.Front(front, r)

@@ -48,13 +48,18 @@ type grammar struct {
 	Help    helpCommand     `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
 }
 
+// Command is a command of the program that is not the users'.
+type Command struct {
+	Name, Help string
+	Grammar    any // as kong reads it
+}
+
 // exited carries the exit code out of kong where it would end the process.
 type exited int
 
 // Main runs the command line args, without the program's name, and returns the
-// exit code of the process. serve is the kong command that "trainrelay serve"
-// runs; nil for none.
-func Main(ctx context.Context, args []string, stdio IO, serve any) (code int) {
+// exit code of the process. The program's own commands stand beside the users'.
+func Main(ctx context.Context, args []string, stdio IO, own ...Command) (code int) {
 	if stdio.IsTerminal == nil {
 		stdio.IsTerminal = func(io.Writer) bool { return false }
 	}
@@ -74,8 +79,8 @@ func Main(ctx context.Context, args []string, stdio IO, serve any) (code int) {
 		kong.Bind(a, stdio),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 	}
-	if serve != nil {
-		options = append(options, kong.DynamicCommand("serve", "Run the relay.", "", serve))
+	for _, c := range own {
+		options = append(options, kong.DynamicCommand(c.Name, c.Help, "", c.Grammar))
 	}
 	defer func() {
 		if r := recover(); r != nil {

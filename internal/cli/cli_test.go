@@ -14,7 +14,7 @@ import (
 func command(t *testing.T, env map[string]string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	a, outBuffer, errBuffer := testApp(false, env)
-	code = Main(t.Context(), args, a.io, nil)
+	code = Main(t.Context(), args, a.io)
 	return code, outBuffer.String(), errBuffer.String()
 }
 
@@ -66,7 +66,7 @@ func (s *serveCommand) Run() error { *s.ran = s.Listen; return nil }
 func TestServeIsHandedIn(t *testing.T) {
 	var ran string
 	a, _, errs := testApp(false, nil)
-	if code := Main(t.Context(), []string{"serve", "--listen", "here"}, a.io, &serveCommand{ran: &ran}); code != exitOK || ran != "here" {
+	if code := Main(t.Context(), []string{"serve", "--listen", "here"}, a.io, Command{Name: "serve", Help: "Run the relay.", Grammar: &serveCommand{ran: &ran}}); code != exitOK || ran != "here" {
 		t.Errorf("code %d, ran %q: %s", code, ran, errs)
 	}
 }

@@ -1,55 +1,100 @@
-// Package broker runs the NATS server that is embedded in the relay: it keeps
-// the relay's records and carries the agents' requests.
+// Package broker is the relay's way to NATS: it keeps the relay's records and
+// carries the agents' requests. The server is embedded in the relay, or an
+// external one, or a cluster of these.
 //
 // It guarantees that what JetStream acknowledged is on disk, that an agent
 // reaches only the subjects of its own cluster, and that nobody connects
-// without a key: the relay's own connection is in process, the agents' come
-// through a WebSocket on loopback, to which the relay's front forwards. Agents
-// have no JetStream: the relay answers each of their requests itself.
+// without a key. Servers ask the relay about everybody who connects (auth
+// callout), in the same way embedded and external: the relay verifies that the
+// client has the key of a cluster and answers with what it may do, for about an
+// hour; then the server cuts the connection and the agent comes again. Each
+// connection is bounded in what it may send and subscribe to, each key in its
+// connections, each cluster in its requests. Agents have no JetStream: the
+// relay answers each of their requests itself.
 //
-// When the disk is full or fails, JetStream gives up: writes return errors,
-// nothing is acknowledged any more and [Broker.Ready] says so; the relay must
-// be started anew after space was made.
+// An embedded server is reached in process by the relay and by agents through a
+// WebSocket on loopback, to which the relay's front forwards. Its keys are made
+// anew at every start and never leave the memory. Those for an external server
+// are in a folder, and only the relay has them.
+//
+// While no relay runs, nobody new gets in; who is connected stays, and is not
+// answered. When the disk of an embedded server is full or fails, JetStream
+// gives up: writes return errors, nothing is acknowledged any more and
+// [Broker.Ready] says so; the relay must be started anew after space was made.
+// A lost connection to an external server is made again; until then requests
+// fail and agents repeat them.
 package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
 
 // Options of a broker.
 type Options struct {
-	// Dir is the folder of the broker's files; made if missing.
+	// Dir is the folder of the embedded server's files; made if missing.
 	Dir string
-	// MaxStore bounds the bytes of all streams together; 0 for 16 GiB.
+	// External is the server to use instead of an embedded one.
+	External *External
+	// MaxStore bounds the bytes of all streams together, of an embedded server;
+	// 0 for 16 GiB.
 	MaxStore int64
-	// MaxAgents bounds the agents' connections; 0 for 4000.
+	// MaxAgents bounds the agents' connections to an embedded server; 0 for 4000.
 	MaxAgents int
+	// MaxConnections bounds the connections of one cluster's key; 0 for 1000.
+	MaxConnections int
+	// MaxRequests bounds the requests of one cluster in a second; 0 for 500.
+	MaxRequests int
+	// AgentLife is how long a connection lives before its agent has to prove
+	// itself anew, up to a fifth less; 0 for an hour.
+	AgentLife time.Duration
 	Log       zerolog.Logger
 	// Registerer takes the broker's metrics.
 	Registerer prometheus.Registerer
 }
 
-// Broker is the embedded server and the relay's connection to it.
+// External is a NATS server, or several that form a cluster, configured with
+// what [Server.Config] says.
+type External struct {
+	URLs []string // tls://host[:port], or nats:// of this machine
+	TLS  *tls.Config
+	Keys *Keys
+	// Websocket is where agents that come by the relay's front are forwarded
+	// to, such as https://host:port; empty for nowhere.
+	Websocket string
+	Replicas  int // of every stream; 0 for 1
+}
+
+// Broker is the relay's side of NATS.
 type Broker struct {
-	opts      Options
-	admission *admission
-	self      nkeys.KeyPair
-	metrics   *metrics
-	server    *server.Server
-	conn      *nats.Conn
-	js        jetstream.JetStream
+	opts    Options
+	keys    *Keys
+	callout *callout
+	metrics *metrics
+	server  *server.Server // embedded; nil for an external one
+
+	conn     *nats.Conn
+	system   *nats.Conn // in the account that sees and cuts connections
+	js       jetstream.JetStream
+	requests chan *nats.Msg
+	quota    *quota
+
+	work     sync.WaitGroup // in the background, until stop
+	working  context.Context
+	stopWork context.CancelFunc
 }
 
 // startTimeout bounds the start of the server: it reads its streams back.
@@ -60,33 +105,71 @@ const stopTimeout = 3 * time.Second
 
 // New makes a broker; it runs from Start to Stop.
 func New(opts Options) (*Broker, error) {
-	if opts.Dir == "" {
-		return nil, errors.New("broker: no folder given for its files")
-	}
 	if opts.MaxStore == 0 {
-		opts.MaxStore = 16 << 30
+		opts.MaxStore = defaultMaxStore
 	}
 	if opts.MaxAgents == 0 {
-		opts.MaxAgents = 4000
+		opts.MaxAgents = defaultMaxAgents
 	}
-	self, err := nkeys.CreateUser()
-	if err != nil {
-		return nil, fmt.Errorf("make the broker's key: %w", err)
+	if opts.MaxConnections == 0 {
+		opts.MaxConnections = 1000
 	}
-	public, err := self.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("make the broker's key: %w", err)
+	if opts.MaxRequests == 0 {
+		opts.MaxRequests = 500
 	}
-	return &Broker{
-		opts:      opts,
-		self:      self,
-		admission: &admission{self: public, log: opts.Log},
-		metrics:   newMetrics(opts.Registerer),
-	}, nil
+	if opts.AgentLife == 0 {
+		opts.AgentLife = time.Hour
+	}
+	b := &Broker{opts: opts, metrics: newMetrics(opts.Registerer), quota: newQuota(maxRequestsPerCluster, opts.MaxRequests)}
+	types := []string{jwt.ConnectionTypeWebsocket}
+	switch {
+	case opts.External != nil:
+		if err := opts.External.check(); err != nil {
+			return nil, err
+		}
+		b.keys = opts.External.Keys
+		types = append(types, jwt.ConnectionTypeStandard)
+	case opts.Dir == "":
+		return nil, errors.New("broker: no folder given for its files")
+	default:
+		var err error
+		if b.keys, err = NewKeys(); err != nil {
+			return nil, err
+		}
+	}
+	b.callout = &callout{
+		keys: b.keys, types: types, life: opts.AgentLife, most: opts.MaxConnections,
+		log: ofStrangers(opts.Log), connections: newConnections(),
+	}
+	b.working, b.stopWork = context.WithCancel(context.Background())
+	return b, nil
 }
 
-// Start starts the server and connects to it. No agent is let in before Admit.
-func (b *Broker) Start(ctx context.Context) error {
+// Start starts the embedded server, or checks the external one, and connects to
+// it. No agent is let in before Admit.
+func (b *Broker) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			b.Stop()
+		}
+	}()
+	if b.opts.External == nil {
+		if err := b.startServer(); err != nil {
+			return err
+		}
+		if err := b.connect(nats.InProcessServer(b.server)); err != nil {
+			return err
+		}
+	} else if err := b.connectExternal(ctx); err != nil {
+		return err
+	}
+	if err := b.watchConnections(ctx); err != nil {
+		return err
+	}
+	return b.makeDeadLetters(ctx)
+}
+
+func (b *Broker) startServer() error {
 	dir, err := filepath.Abs(b.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("broker's folder: %w", err)
@@ -94,7 +177,7 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("broker's folder: %w", err)
 	}
-	options, err := serverOptions(dir, b.opts, b.admission)
+	options, err := embedded(dir, b.opts, b.keys)
 	if err != nil {
 		return err
 	}
@@ -102,58 +185,60 @@ func (b *Broker) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
-	b.server.SetLoggerV2(serverLog{b.opts.Log}, false, false, false)
-	if err := b.admission.bind(b.server); err != nil {
-		return err
-	}
+	b.server.SetLoggerV2(newServerLog(b.opts.Log), false, false, false)
 	b.server.Start()
 	if !b.server.ReadyForConnections(startTimeout) {
-		b.Stop()
 		return fmt.Errorf("broker: not ready after %v; its log says why; its files are in %s", startTimeout, dir)
 	}
-	if err := b.connect(); err != nil {
-		b.Stop()
-		return err
+	return nil
+}
+
+// connect opens the relay's own connections.
+func (b *Broker) connect(to nats.Option) (err error) {
+	own := []nats.Option{to, nats.MaxReconnects(-1)}
+	b.conn, err = nats.Connect("", append(own, nats.Name("relay"), nats.Nkey(public(b.keys.relay), b.keys.relay.Sign))...)
+	if err != nil {
+		return fmt.Errorf("connect to the broker: %w", err)
 	}
-	if err := b.makeDeadLetters(ctx); err != nil {
-		b.Stop()
-		return err
+	b.system, err = nats.Connect("", append(own, nats.Name("relay's watch"), nats.Nkey(public(b.keys.system), b.keys.system.Sign))...)
+	if err != nil {
+		return fmt.Errorf("connect to the broker: %w", err)
+	}
+	return b.openJetStream()
+}
+
+func (b *Broker) openJetStream() error {
+	js, err := jetstream.New(b.conn, jetstream.WithDefaultTimeout(10*time.Second))
+	if err != nil {
+		return fmt.Errorf("connect to the broker: %w", err)
+	}
+	b.js = js
+	if e := b.opts.External; e != nil {
+		b.js = replicated{js, max(1, e.Replicas)}
 	}
 	return nil
 }
 
-// connect opens the relay's own connection.
-func (b *Broker) connect() error {
-	public, err := b.self.PublicKey()
-	if err != nil {
-		return fmt.Errorf("broker's key: %w", err)
-	}
-	b.conn, err = nats.Connect("", nats.InProcessServer(b.server), nats.Name("relay"),
-		nats.Nkey(public, b.self.Sign), nats.MaxReconnects(-1))
-	if err != nil {
-		return fmt.Errorf("connect to the broker: %w", err)
-	}
-	b.js, err = jetstream.New(b.conn, jetstream.WithDefaultTimeout(10*time.Second))
-	if err != nil {
-		return fmt.Errorf("connect to the broker: %w", err)
-	}
-	return nil
-}
-
-// Stop cuts the agents off and stops the server. The relay's front must have
-// closed the agents' connections and refuse new ones: a server that is being
-// stopped must not meet a client that connects. Safe on a half-started broker.
+// Stop cuts the agents off an embedded server and stops it. The relay's front
+// must have closed the agents' connections and refuse new ones: a server that
+// is being stopped must not meet a client that connects. Safe on a half-started
+// broker.
 func (b *Broker) Stop() {
-	b.admission.close()
-	if b.server == nil {
-		return
+	b.callout.close()
+	b.stopWork()
+	b.work.Wait()
+	if b.server != nil {
+		b.waitForAgents()
 	}
-	b.waitForAgents()
-	if b.conn != nil {
-		b.conn.Close()
+	for _, conn := range []*nats.Conn{b.system, b.conn} {
+		if conn != nil {
+			conn.Close()
+		}
 	}
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
 }
 
 // waitForAgents waits until no connection but the relay's own is left.
@@ -162,8 +247,8 @@ func (b *Broker) waitForAgents() {
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for b.server.NumClients() > 1 {
-		b.admission.disconnectAll()
+	for b.agents() > 0 {
+		b.disconnectAll()
 		select {
 		case <-ctx.Done():
 			return
@@ -172,26 +257,62 @@ func (b *Broker) waitForAgents() {
 	}
 }
 
+// agents is how many connections the embedded server has beside the relay's.
+func (b *Broker) agents() int {
+	own := 0
+	for _, conn := range []*nats.Conn{b.system, b.conn} {
+		if conn != nil && conn.IsConnected() {
+			own++
+		}
+	}
+	return b.server.NumClients() - own
+}
+
+func (b *Broker) disconnectAll() {
+	connections, err := b.server.Connz(&server.ConnzOptions{Username: true, Account: "AGENTS", Limit: 1 << 20})
+	if err != nil {
+		b.opts.Log.Error().Err(err).Msg("cannot list the agents' connections to cut them")
+		return
+	}
+	for _, c := range connections.Conns {
+		// An error says that the connection is gone already.
+		_ = b.server.DisconnectClientByID(c.Cid)
+	}
+}
+
 // JetStream is where the relay keeps its records and logs; after Start.
 func (b *Broker) JetStream() jetstream.JetStream { return b.js }
 
-// WebsocketURL is where the front forwards agents' WebSockets to, with path
-// "/"; after Start.
-func (b *Broker) WebsocketURL() string { return "http" + b.server.WebsocketURL()[len("ws"):] }
+// WebsocketURL is where the front forwards agents' WebSockets to; empty for
+// nowhere. After Start.
+func (b *Broker) WebsocketURL() string {
+	if b.server == nil {
+		return b.opts.External.Websocket
+	}
+	return "http" + b.server.WebsocketURL()[len("ws"):]
+}
 
 // Agents is how many agents' connections are open.
-func (b *Broker) Agents() int { return max(0, b.server.NumClients()-1) }
+func (b *Broker) Agents() int { return b.callout.connections.count() }
 
 // errStorage: JetStream gave up on its files.
 var errStorage = errors.New("the broker cannot write its files (is the disk full?): make space and start the relay again")
 
+// storage says why an embedded server cannot keep anything, or nil.
+func (b *Broker) storage() error {
+	if b.server != nil && !b.server.JetStreamEnabled() {
+		return errStorage
+	}
+	return nil
+}
+
 // Ready says why the broker cannot keep records, or nil.
 func (b *Broker) Ready(ctx context.Context) error {
-	if b.server == nil || b.js == nil {
+	if b.js == nil {
 		return errors.New("the broker has not started")
 	}
-	if !b.server.JetStreamEnabled() {
-		return errStorage
+	if err := b.storage(); err != nil {
+		return err
 	}
 	if _, err := b.js.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("the broker does not answer: %w", err)

@@ -21,7 +21,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func start(t *testing.T, dir string) *Broker {
 	t.Helper()
-	b, err := New(Options{Dir: dir, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)})
+	return startWith(t, Options{Dir: dir})
+}
+
+func startWith(t *testing.T, opts Options) *Broker {
+	t.Helper()
+	opts.Log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)
+	b, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +48,9 @@ func admitted(t *testing.T, b *Broker) (kp nkeys.KeyPair, public string) {
 	if public, err = kp.PublicKey(); err != nil {
 		t.Fatal(err)
 	}
-	b.Admit(func(key string) (string, bool) { return "c", key == public })
+	if err := b.Admit(func(key string) (string, bool) { return "c", key == public }); err != nil {
+		t.Fatal(err)
+	}
 	return kp, public
 }
 
@@ -64,6 +72,9 @@ func agentOf(t *testing.T, b *Broker, kp nkeys.KeyPair, opts ...nats.Option) *na
 // serveWith answers requests with handle until the test ends.
 func serveWith(t *testing.T, b *Broker, handle Handler) {
 	t.Helper()
+	if err := b.Listen(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(ctx, handle) }()
@@ -88,7 +99,7 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	conn := agentOf(t, b, kp)
 	ask := func(data string) string {
 		t.Helper()
-		m, err := requestRetry(conn, protocol.UpSubject("c", protocol.VerbSync), data)
+		m, err := conn.Request(protocol.UpSubject("c", protocol.VerbSync), []byte(data), 10*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,16 +118,6 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	letter, err := stream.GetMsg(t.Context(), 1)
 	if err != nil || string(letter.Data) != "bomb" {
 		t.Errorf("dead letter %q, %v", letter.Data, err)
-	}
-}
-
-// requestRetry asks until somebody listens.
-func requestRetry(conn *nats.Conn, subject, data string) (*nats.Msg, error) {
-	for {
-		m, err := conn.Request(subject, []byte(data), 10*time.Second)
-		if err != nats.ErrNoResponders {
-			return m, err
-		}
 	}
 }
 
@@ -188,9 +189,14 @@ func TestNobodyBeforeAdmit(t *testing.T) {
 func TestNoSecretOnDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nats")
 	b := start(t, dir)
-	seed, err := b.self.Seed()
-	if err != nil {
-		t.Fatal(err)
+	admitted(t, b)
+	var seeds []string
+	for _, f := range b.keys.files() {
+		seed, err := (*f.key).Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, string(seed))
 	}
 	info, err := os.Stat(dir)
 	if err != nil || info.Mode().Perm() != 0o700 {
@@ -201,8 +207,10 @@ func TestNoSecretOnDisk(t *testing.T) {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		if strings.Contains(string(data), string(seed)) {
-			t.Errorf("%s holds the relay's seed", path)
+		for _, seed := range seeds {
+			if strings.Contains(string(data), seed) {
+				t.Errorf("%s holds a seed of the relay's", path)
+			}
 		}
 		return err
 	})
@@ -213,7 +221,11 @@ func TestNoSecretOnDisk(t *testing.T) {
 
 // TestEveryWriteIsSynced: an acknowledged record survives a power cut.
 func TestEveryWriteIsSynced(t *testing.T) {
-	o, err := serverOptions(t.TempDir(), Options{}, new(admission))
+	keys, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := embedded(t.TempDir(), Options{}, keys)
 	if err != nil || !o.SyncAlways {
 		t.Errorf("the server acknowledges before it syncs (%v)", err)
 	}

@@ -28,22 +28,28 @@ const (
 // storageCheck is how often the broker looks whether its storage still works.
 const storageCheck = time.Second
 
-// Serve answers the agents' requests until ctx is done, and returns when those
-// at hand are answered. It returns an error when the broker can store nothing
-// any more.
-func (b *Broker) Serve(ctx context.Context, handle Handler) error {
-	var (
-		requests = make(chan *nats.Msg, maxWaitingRequests)
-		slots    = make(chan struct{}, maxRequests)
-		share    = newShare(maxRequestsPerCluster)
-		running  sync.WaitGroup
-	)
-	defer running.Wait()
-	sub, err := b.conn.ChanQueueSubscribe(protocol.UpWildcard(), queueGroup, requests)
-	if err != nil {
+// Listen takes requests from now on, which Serve answers. It comes before
+// Admit, so that no agent asks where nobody listens.
+func (b *Broker) Listen() error {
+	b.requests = make(chan *nats.Msg, maxWaitingRequests)
+	if _, err := b.conn.ChanQueueSubscribe(protocol.UpWildcard(), queueGroup, b.requests); err != nil {
 		return fmt.Errorf("listen for agents: %w", err)
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	if err := b.conn.Flush(); err != nil {
+		return fmt.Errorf("listen for agents: %w", err)
+	}
+	return nil
+}
+
+// Serve answers the agents' requests, after Listen, until ctx is done, and
+// returns when those at hand are answered. It returns an error when the broker
+// can store nothing any more.
+func (b *Broker) Serve(ctx context.Context, handle Handler) error {
+	var (
+		slots   = make(chan struct{}, maxRequests)
+		running sync.WaitGroup
+	)
+	defer running.Wait()
 	check := time.NewTicker(storageCheck)
 	defer check.Stop()
 	for {
@@ -51,22 +57,26 @@ func (b *Broker) Serve(ctx context.Context, handle Handler) error {
 		case <-ctx.Done():
 			return nil
 		case <-check.C:
-			if !b.server.JetStreamEnabled() {
-				return errStorage
+			if err := b.storage(); err != nil {
+				return err
 			}
-		case m := <-requests:
+		case m := <-b.requests:
 			cluster, verb, ok := protocol.ParseUpSubject(m.Subject)
 			if !ok || m.Reply == "" {
 				continue
 			}
-			if !share.take(cluster) {
+			if cluster == checkCluster {
+				b.answerCheck(m)
+				continue
+			}
+			if err := b.quota.take(cluster); err != nil {
 				b.metrics.requests.WithLabelValues("deferred").Inc()
-				b.respond(m, refusal("too many requests at the same time", true))
+				b.respond(m, refusal(err.Error(), true))
 				continue
 			}
 			slots <- struct{}{}
 			running.Go(func() {
-				defer func() { <-slots; share.give(cluster) }()
+				defer func() { <-slots; b.quota.give(cluster) }()
 				// What is at hand when the relay stops is still answered.
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 				defer cancel()
@@ -113,31 +123,4 @@ func refusal(message string, temporary bool) []byte {
 // may get lost.
 func (b *Broker) Nudge(cluster, word string) error {
 	return b.conn.Publish(protocol.NudgeSubject(cluster, word), nil)
-}
-
-// share counts what each cluster has at hand.
-type share struct {
-	mu    sync.Mutex
-	limit int
-	taken map[string]int
-}
-
-func newShare(limit int) *share { return &share{limit: limit, taken: map[string]int{}} }
-
-func (s *share) take(cluster string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.taken[cluster] >= s.limit {
-		return false
-	}
-	s.taken[cluster]++
-	return true
-}
-
-func (s *share) give(cluster string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.taken[cluster]--; s.taken[cluster] == 0 {
-		delete(s.taken, cluster)
-	}
 }

@@ -42,7 +42,9 @@ func run() int {
 		},
 		Password: ask,
 		Getenv:   os.Getenv,
-	}, &Serve{})
+	},
+		cli.Command{Name: "serve", Help: "Run the relay.", Grammar: &Serve{}},
+		cli.Command{Name: "nats", Help: "Run the relay on a NATS server of your own.", Grammar: &NATS{}})
 }
 
 // password reads a line from the terminal that it does not show. When ctx ends

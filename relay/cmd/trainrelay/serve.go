@@ -26,8 +26,11 @@ type Serve struct {
 	TLSCert       string   `name:"tls-cert" help:"Certificate chain in PEM, instead of one that the relay makes." placeholder:"FILE"`
 	TLSKey        string   `name:"tls-key" help:"Its key in PEM." placeholder:"FILE"`
 	NewSigningKey bool     `help:"Make a signing key although clusters trust one that is lost; each of them has to join again."`
-	LogLevel      string   `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info"`
-	LogFormat     string   `help:"One of ${enum}; by default console on a terminal, else json." enum:"json,console,auto" default:"auto"`
+
+	NATS external `embed:"" prefix:"nats-"`
+
+	LogLevel  string `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info"`
+	LogFormat string `help:"One of ${enum}; by default console on a terminal, else json." enum:"json,console,auto" default:"auto"`
 }
 
 // Run runs the relay until ctx is done.
@@ -72,7 +75,11 @@ func (s *Serve) Run(ctx context.Context, stdio cli.IO) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NewSigningKey: s.NewSigningKey, Authority: front.Authority, Log: log, Registerer: registry})
+	nats, err := s.NATS.options()
+	if err != nil {
+		return err
+	}
+	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NATS: nats, NewSigningKey: s.NewSigningKey, Authority: front.Authority, Log: log, Registerer: registry})
 	if err != nil {
 		return err
 	}
