@@ -60,6 +60,13 @@ type Options struct {
 	Seed    []byte   // of the nkey that the relay knows the cluster by
 	Dial    dial.Options
 
+	// Trust is what the cluster learnt to trust when it joined, SaveTrust keeps
+	// what the relay asks to trust since, and LoadTrust reads what another pod
+	// may have saved; see link.Options.
+	Trust     protocol.Trust
+	SaveTrust func(context.Context, protocol.Trust) error
+	LoadTrust func(context.Context) (protocol.Trust, error)
+
 	Kube         *rest.Config
 	InCluster    bool     // this is a pod, which finds Services by their names
 	Namespaces   []string // where Jobs may be

@@ -74,6 +74,9 @@ func (a *Agent) furnish() (err error) {
 		Workloads:  r.cluster,
 		Info:       a.info,
 		Check:      a.checked.Load,
+		Trust:      a.o.Trust,
+		SaveTrust:  a.o.SaveTrust,
+		LoadTrust:  a.o.LoadTrust,
 		Log:        a.o.Log.With().Str("room", "link").Logger(),
 		Registerer: a.o.Registry,
 	})
@@ -152,6 +155,8 @@ func (a *Agent) linked(context.Context) error {
 	switch {
 	case !status.Leading:
 		return nil
+	case status.Breach != "":
+		return fmt.Errorf("the last answer that claims to be the relay's was not believed: %s", status.Breach)
 	case status.LastSync.IsZero() || time.Since(status.LastSync) > protocol.PresenceTimeout:
 		if status.LastError != "" {
 			return errors.New(status.LastError)

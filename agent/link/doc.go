@@ -12,6 +12,17 @@
 // answer starts may be created until [protocol.StartDeadline] after its sync
 // was sent. A lost answer needs no care: the next sync brings the same again.
 //
+// # Whom it believes
+//
+// What an answer to a sync orders is acted on only where it was signed with a
+// key of the relay that this cluster trusts, for this cluster, as the answer to
+// the outstanding sync, and has not expired: whoever carries it can lose it,
+// and no more. Any other answer is a breach: it is logged, counted, told to the
+// relay with the next syncs until one is answered believably, and shown by
+// [Link.Status]. The keys are those learnt at join, and then what believed
+// answers bring, once Options.SaveTrust has kept it; where that fails, the next
+// answer brings it again.
+//
 // While the cluster is out of step with its API server, syncs say so, offer no
 // room, and nothing in their answers is acted on.
 //

@@ -59,13 +59,22 @@ type Workloads interface {
 	Resend()
 }
 
-// Options are what a Link is made of. All but Check and Registerer are required.
+// Options are what a Link is made of. All but Check, LoadTrust and Registerer
+// are required.
 type Options struct {
-	Conn       Conn
-	Cluster    string // the cluster's name at the relay
-	Workloads  Workloads
-	Info       func() protocol.Info   // what the agent says of itself, asked at every sync
-	Check      func() *protocol.Check // the newest self-check; nil before the first
+	Conn      Conn
+	Cluster   string // the cluster's name at the relay
+	Workloads Workloads
+	Info      func() protocol.Info   // what the agent says of itself, asked at every sync
+	Check     func() *protocol.Check // the newest self-check; nil before the first
+	// Trust is what the cluster learnt to trust when it joined, and since.
+	Trust protocol.Trust
+	// SaveTrust keeps what the relay asks to trust from now on; it counts once
+	// that is done.
+	SaveTrust func(context.Context, protocol.Trust) error
+	// LoadTrust is what was saved last, maybe by another pod that led; nil
+	// where no other can.
+	LoadTrust  func(context.Context) (protocol.Trust, error)
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -84,6 +93,10 @@ func (o *Options) validate() error {
 	if o.Info == nil {
 		errs = append(errs, errors.New("no info"))
 	}
+	errs = append(errs, o.Trust.Validate())
+	if o.SaveTrust == nil {
+		errs = append(errs, errors.New("nothing that saves what is to be trusted"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -98,6 +111,7 @@ type Link struct {
 	log       zerolog.Logger
 	metrics   *metrics
 	outbox    *outbox
+	guard     *guard
 	nudge     string // the word at which nudges are expected
 
 	wake      chan struct{} // a sync is due
@@ -124,6 +138,7 @@ func New(o Options) (*Link, error) {
 		check:     o.Check,
 		log:       o.Log,
 		outbox:    newOutbox(),
+		guard:     &guard{trust: o.Trust, save: o.SaveTrust, load: o.LoadTrust},
 		nudge:     rand.Text(),
 		waitsFor:  make(map[string]string),
 		wake:      make(chan struct{}, 1),
@@ -164,6 +179,7 @@ func (l *Link) Lead(ctx context.Context) error {
 	defer l.setLeading(false)
 	defer l.outbox.reset()
 
+	l.reloadTrust(ctx)
 	s := &session{id: rand.Text(), learnt: make(chan struct{})}
 	l.log.Info().Str("cluster", l.cluster).Msg("leading")
 	g, ctx := errgroup.WithContext(ctx)

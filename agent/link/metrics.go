@@ -8,7 +8,8 @@ import (
 type metrics struct {
 	syncs       *prometheus.CounterVec // by result
 	syncSeconds prometheus.Histogram
-	stale       prometheus.Counter
+	breaches    *prometheus.CounterVec // by kind
+	unsaved     prometheus.Gauge
 	starts      prometheus.Counter
 	events      *prometheus.CounterVec // by outcome
 }
@@ -29,9 +30,13 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) *metrics {
 			Help:    "Time from sending a sync to its answer.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 10),
 		}),
-		stale: f.NewCounter(prometheus.CounterOpts{
-			Name: "trainrelay_agent_stale_answers_total",
-			Help: "Answers dropped because they were not to the outstanding sync.",
+		breaches: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "trainrelay_agent_breaches_total",
+			Help: "Answers that were not believed, by kind; nothing in them was acted on.",
+		}, []string{"kind"}),
+		unsaved: f.NewGauge(prometheus.GaugeOpts{
+			Name: "trainrelay_agent_trust_unsaved",
+			Help: "1 while what the relay asks to trust cannot be saved, so that it does not count.",
 		}),
 		starts: f.NewCounter(prometheus.CounterOpts{
 			Name: "trainrelay_agent_starts_total",

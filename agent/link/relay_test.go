@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,31 @@ type relay struct {
 	syncs  []*protocol.Sync
 	events []protocol.Event
 	nudge  func()
+	key    *protocol.SigningKey // relayKey where it is nil
 
 	// onSync may alter the n-th answer (from 0), or fail it.
 	onSync func(n int, req *protocol.Sync, reply *protocol.SyncReply) error
 	// onEvents may alter the answer, or fail it.
 	onEvents func(batch *protocol.EventBatch, reply *protocol.EventReply) error
+}
+
+// relayKey is what the links of the tests trust.
+var relayKey = newRelayKey()
+
+func newRelayKey() *protocol.SigningKey {
+	key, err := protocol.NewSigningKey()
+	if err != nil {
+		panic(err) // there is no randomness
+	}
+	return key
+}
+
+func trust(keys ...*protocol.SigningKey) protocol.Trust {
+	var t protocol.Trust
+	for _, key := range keys {
+		t.Keys = append(t.Keys, key.Public())
+	}
+	return t
 }
 
 // errLost is an answer that gets lost.
@@ -62,7 +83,7 @@ func (r *relay) answer(subject string, data []byte) ([]byte, error) {
 				return refusal(err)
 			}
 		}
-		return protocol.Encode(reply)
+		return protocol.EncodeSigned(reply, cmp.Or(r.key, relayKey))
 	case protocol.VerbEvent:
 		batch := new(protocol.EventBatch)
 		if err := protocol.Decode(data, batch); err != nil {
@@ -205,12 +226,17 @@ func (w *workloads) until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func newLink(t *testing.T, conn Conn, w *workloads) *Link {
+func newLink(t *testing.T, conn Conn, w *workloads, change ...func(*Options)) *Link {
 	t.Helper()
-	l, err := New(Options{
-		Conn: conn, Cluster: "onprem-1", Workloads: w, Log: zerolog.Nop(),
-		Info: func() protocol.Info { return protocol.Info{AgentVersion: "test"} },
-	})
+	o := Options{
+		Conn: conn, Cluster: "onprem-1", Workloads: w, Log: zerolog.Nop(), Trust: trust(relayKey),
+		Info:      func() protocol.Info { return protocol.Info{AgentVersion: "test"} },
+		SaveTrust: func(context.Context, protocol.Trust) error { return nil },
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	l, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,17 +8,27 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// request sends one message to the relay and decodes its answer into reply.
-func request[Q, A protocol.Message](ctx context.Context, l *Link, verb string, message Q, reply A) error {
+// send sends one message to the relay and returns the answer as it came.
+func send[Q protocol.Message](ctx context.Context, l *Link, verb string, message Q) ([]byte, error) {
 	data, err := protocol.Encode(message)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	answer, err := l.conn.Request(ctx, protocol.UpSubject(l.cluster, verb), data)
 	if err != nil {
-		return fmt.Errorf("%s request to the relay: %w", verb, err)
+		return nil, fmt.Errorf("%s request to the relay: %w", verb, err)
+	}
+	return answer, nil
+}
+
+// request sends one message to the relay and decodes its answer, which orders
+// nothing and is not signed, into reply.
+func request[Q, A protocol.Message](ctx context.Context, l *Link, verb string, message Q, reply A) error {
+	answer, err := send(ctx, l, verb, message)
+	if err != nil {
+		return err
 	}
 	return protocol.Decode(answer, reply)
 }

@@ -1,8 +1,11 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 // Status is the state of the link, for health checks and for people.
@@ -15,6 +18,9 @@ type Status struct {
 	Refusing  string    // why the cluster takes no work though it is in step
 	Term      uint64    // of the current or last session; 0 before the first answer
 	Waiting   int       // attempts of which something waits to be told
+	Breach    string    // why the last answer was not believed; empty when it was
+	Breaches  int       // answers that were not believed, since the process began
+	Trust     string    // why what the relay asks to trust does not count yet; empty when it does
 }
 
 // Status returns the current state.
@@ -32,7 +38,7 @@ func (l *Link) setLeading(leading bool) {
 	defer l.mu.Unlock()
 	l.status.Leading = leading
 	if !leading {
-		l.status.LastError, l.status.Problem, l.status.Refusing = "", "", ""
+		l.status.LastError, l.status.Problem, l.status.Refusing, l.status.Breach, l.status.Trust = "", "", "", "", ""
 	}
 }
 
@@ -48,7 +54,8 @@ func (l *Link) synced(sent time.Time) {
 	}
 }
 
-// failed notes what is being waited for, and logs it where it is news.
+// failed notes what is being waited for, and logs it where it is news; a breach
+// has been logged.
 func (l *Link) failed(what string, err error) {
 	l.mu.Lock()
 	l.status.LastError = fmt.Sprintf("%s: %v", what, err)
@@ -56,7 +63,7 @@ func (l *Link) failed(what string, err error) {
 	l.waitsFor[what] = err.Error()
 	l.mu.Unlock()
 	event := l.log.Debug()
-	if news {
+	if _, told := errors.AsType[*protocol.Breach](err); news && !told {
 		event = l.log.Warn()
 	}
 	event.Err(err).Msgf("%s: not through to the relay; trying again until it is", what)

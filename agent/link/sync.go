@@ -195,14 +195,15 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	if newest != s.checked {
 		req.Check = newest
 	}
+	l.guard.state(req)
 	sent := time.Now()
-	reply := new(protocol.SyncReply)
-	if err := request(ctx, l, protocol.VerbSync, req, reply); err != nil {
+	answer, err := send(ctx, l, protocol.VerbSync, req)
+	if err != nil {
 		return 0, false, err
 	}
-	if reply.Nonce != req.Nonce {
-		l.metrics.stale.Inc()
-		return 0, false, errors.New("dropped an answer that is not to the outstanding sync")
+	reply, err := l.believe(ctx, answer, req, sent)
+	if err != nil {
+		return 0, false, err
 	}
 	if err := l.learn(s, reply.Term); err != nil {
 		return 0, false, err
@@ -216,10 +217,11 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 
 	fresh := l.setComputes(reply.Computes)
 	if usable {
-		l.handOver(ctx, reply, sent.Add(protocol.StartDeadline))
-		if reply.More || fresh {
-			return 0, reply.NeedFull, nil
-		}
+		l.handOver(ctx, reply, sent.Add(validity(reply)))
+	}
+	l.adopt(ctx, reply.Trust)
+	if usable && (reply.More || fresh) {
+		return 0, reply.NeedFull, nil
 	}
 	return protocol.SyncInterval - mathrand.N(protocol.SyncInterval/10), reply.NeedFull, nil
 }
