@@ -1,7 +1,9 @@
 // Package agent is the side in the cluster: it takes attempts from the relay,
 // runs them as Kubernetes Jobs, and tells what became of them.
 //
-// It wires the rooms below it and owns their goroutines. Every pod of the
+// It wires the rooms below it and owns their goroutines. A [Daemon] is one pod
+// for as long as it lives: it joins the relay (join), then runs an [Agent] with
+// the credentials, and another one where there are others. Every pod of the
 // agent's DaemonSet ships the output of its node's training pods (logs) and
 // serves them (gateway). One of them leads: a Lease decides which. Only the
 // leader watches the cluster's Jobs (cluster) and speaks for it (link).
@@ -16,15 +18,15 @@
 //
 // # When things fail
 //
-// A relay or an API server that is away is waited for, and so is a policy of
-// the cluster's admin that cannot be used; /readyz says so on the leader. A leader that loses its lease stops its rooms before anything else;
+// A relay or an API server that is away is waited for, as are a cluster's
+// joining and a policy of its admin that can be used; /readyz says so. A leader
+// that loses its lease stops its rooms before anything else;
 // one that is stopped ends its work first and then gives the lease up, so that
 // the next leads within seconds. Nothing is kept on disk: whatever dies, the
 // next process reads all it needs from the API server and the relay.
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +41,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/trainrelay/trainrelay/agent/join"
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/process"
@@ -55,17 +58,21 @@ const (
 
 // Options are what an Agent is made of.
 type Options struct {
-	Relay   *url.URL // https://host[:port]; http is for tests on loopback
-	Cluster string   // the cluster's name at the relay
-	Seed    []byte   // of the nkey that the relay knows the cluster by
-	Dial    dial.Options
+	Relay *url.URL // https://host[:port]; http is for tests on loopback
+	Dial  dial.Options
 
-	// Trust is what the cluster learnt to trust when it joined, SaveTrust keeps
-	// what the relay asks to trust since, and LoadTrust reads what another pod
-	// may have saved; see link.Options.
-	Trust     protocol.Trust
+	Cluster     string   // the cluster's name at the relay
+	Seed        []byte   // of the nkey that the relay knows the cluster by
+	SealSeeds   [][]byte // of the curve keys that values are sealed to, newest first
+	GatewaySeed []byte   // of the tokens of training pods
+	Trust       protocol.Trust
+	// SaveTrust keeps what is to be trusted from now on; LoadTrust is what was
+	// saved last, maybe by another pod.
 	SaveTrust func(context.Context, protocol.Trust) error
 	LoadTrust func(context.Context) (protocol.Trust, error)
+	// Trouble is told, and must not block, when the relay cannot be reached or
+	// refuses the key; it may be missing.
+	Trouble func()
 
 	Kube         *rest.Config
 	InCluster    bool     // this is a pod, which finds Services by their names
@@ -75,7 +82,6 @@ type Options struct {
 	PodNamespace string // of the agent
 
 	GatewayListen string // host:port
-	HealthListen  string // host:port of /healthz, /readyz and /metrics
 	Workload      workload.Options
 	PolicyFile    string // of the cluster's admin; see package policy
 
@@ -105,7 +111,6 @@ func (o *Options) validate() error {
 	need("pod name", o.PodName == "")
 	need("namespace of the agent", o.PodNamespace == "")
 	need("address for the gateway", o.GatewayListen == "")
-	need("address for health", o.HealthListen == "")
 	need("policy file", o.PolicyFile == "")
 	need("registry of metrics", o.Registry == nil)
 	return errors.Join(errs...)
@@ -130,11 +135,14 @@ func New(o Options) (*Agent, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("agent: options: %w", err)
 	}
-	o.Seed = bytes.TrimSpace(o.Seed)
+	o.Dial.RootCAs = join.Authorities(o.Dial.RootCAs, o.Trust.CA)
+	if o.Trouble == nil {
+		o.Trouble = func() {}
+	}
 	a := &Agent{o: o}
 	var err error
 	if a.key, err = nkeys.FromSeed(o.Seed); err != nil {
-		return nil, errors.New("agent: the nkey seed cannot be read; it is the one line that `trainrelay cluster add` gave")
+		return nil, errors.New("agent: the nkey seed cannot be read")
 	}
 	if err := a.connectKube(); err != nil {
 		return nil, fmt.Errorf("agent: Kubernetes API: %w", err)
@@ -146,7 +154,12 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	line.OnState = func(connected bool, err error) { a.rooms.link.Connection(connected, err) }
+	line.OnState = func(connected bool, err error) {
+		a.rooms.link.Connection(connected, err)
+		if !connected {
+			a.o.Trouble()
+		}
+	}
 	a.line = newLine(line)
 	a.nodes = newNodes(a.client, o)
 	if err := a.furnish(); err != nil {
@@ -195,11 +208,6 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, stack.Stop(stopping))
 	}()
 
-	health, err := net.Listen("tcp", a.o.HealthListen)
-	if err != nil {
-		return fmt.Errorf("agent: listen for health: %w", err)
-	}
-	start("health", func(ctx context.Context) error { return a.serveHealth(ctx, health) })
 	gateway, err := net.Listen("tcp", a.o.GatewayListen)
 	if err != nil {
 		return fmt.Errorf("agent: listen for the gateway: %w", err)

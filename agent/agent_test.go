@@ -37,7 +37,7 @@ func TestOptions(t *testing.T) {
 	}
 	_, err = New(Options{
 		Relay: &url.URL{Scheme: "https", Host: "relay"}, Cluster: "c", Seed: []byte("SUSECRET"), Kube: &rest.Config{}, Namespaces: []string{"train"},
-		NodeName: "n", PodName: "p", PodNamespace: "azureml", GatewayListen: ":0", HealthListen: ":0", Registry: prometheus.NewRegistry(),
+		NodeName: "n", PodName: "p", PodNamespace: "azureml", GatewayListen: ":0", Registry: prometheus.NewRegistry(),
 		Workload: workload.Options{LaunchImage: "i", GatewayURL: "g"}, PolicyFile: "policy.yaml",
 	})
 	if err == nil || !strings.Contains(err.Error(), "nkey seed") || strings.Contains(err.Error(), "SUSECRET") {

@@ -40,7 +40,7 @@ type rooms struct {
 // anything before both are there.
 func (a *Agent) furnish() (err error) {
 	r := &a.rooms
-	tokens, err := gateway.NewTokens(a.o.Seed)
+	tokens, err := gateway.NewTokens(a.o.GatewaySeed)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (a *Agent) furnish() (err error) {
 	}
 	r.gateway, err = gateway.New(gateway.Options{
 		Relay:      a.o.Relay,
-		Transport:  a.dialer.Transport(),
+		Transport:  watched{a.dialer.Transport(), a.o.Trouble},
 		Authorize:  func(r *http.Request) error { return authorize(r, a.key, a.o.Relay.Hostname()) },
 		Tokens:     tokens,
 		Log:        a.o.Log.With().Str("room", "gateway").Logger(),
@@ -126,6 +126,21 @@ func busOptions(o Options, dialer *dial.Dialer, key nkeys.KeyPair) (bus.Options,
 		Name:        o.PodName,
 		Log:         o.Log.With().Str("room", "line").Logger(),
 	}, nil
+}
+
+// watched is a transport to the relay that tells when the relay refuses the
+// agent's key.
+type watched struct {
+	http.RoundTripper
+	trouble func()
+}
+
+func (w watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := w.RoundTripper.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		w.trouble()
+	}
+	return resp, err
 }
 
 // sendLog sends output over the line, which it opens for that.

@@ -19,10 +19,27 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// Check tries everything that an agent with the options depends on, and changes
-// nothing. wrong is what is wrong with the options already; nil for nothing.
-func Check(ctx context.Context, o Options, wrong error) *protocol.Check {
-	return check.Run(ctx, checkOptions(o, wrong))
+// Check tries everything that a daemon with the options depends on, and changes
+// nothing: a join token is not used. wrong is what is wrong with the options
+// already; nil for nothing.
+func Check(ctx context.Context, o DaemonOptions, wrong error) *protocol.Check {
+	if wrong != nil {
+		return check.Run(ctx, checkOptions(o.Agent, wrong))
+	}
+	j, err := newJoin(o)
+	if err != nil {
+		return check.Run(ctx, checkOptions(o.Agent, err))
+	}
+	d := &Daemon{o: o, join: j}
+	asked, cancel := context.WithTimeout(ctx, secretTimeout)
+	defer cancel()
+	have, err := d.join.Have(asked)
+	if err != nil {
+		c := checkOptions(o.Agent, nil)
+		c.Credentials = err
+		return check.Run(ctx, c)
+	}
+	return check.Run(ctx, checkOptions(d.equip(have, nil), nil))
 }
 
 // checkOptions are those of a check of an agent with the options.
@@ -76,6 +93,8 @@ func tryBus(ctx context.Context, o Options, by dial.Options, key nkeys.KeyPair) 
 }
 
 const (
+	// secretTimeout bounds the reading of the credentials.
+	secretTimeout = 10 * time.Second
 	// checkEvery is how often a leader checks, while all is well with its link.
 	checkEvery = 10 * time.Minute
 	// checkAfter is how long the link fails before a check says why.
@@ -92,7 +111,7 @@ func (a *Agent) checkAlways(ctx context.Context) {
 	var r rounds
 	for {
 		if r.due(time.Now(), a.rooms.link.Status().LastError != "") {
-			found := Check(ctx, a.o, nil)
+			found := check.Run(ctx, checkOptions(a.o, nil))
 			if ctx.Err() != nil {
 				return
 			}

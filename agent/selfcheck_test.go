@@ -40,7 +40,7 @@ func TestRounds(t *testing.T) {
 // TestCheckWithoutAnything: what main could not read is what the check says,
 // whatever else is missing.
 func TestCheckWithoutAnything(t *testing.T) {
-	found := Check(t.Context(), Options{Relay: &url.URL{}}, errors.New("open /etc/seed: no such file"))
+	found := Check(t.Context(), DaemonOptions{Agent: Options{Relay: &url.URL{}}}, errors.New("open /etc/seed: no such file"))
 	for i, r := range found.Results {
 		if r.OK || r.Skipped != (i > 0) {
 			t.Errorf("%+v", r)

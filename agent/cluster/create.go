@@ -33,9 +33,6 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 		s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
 		return nil
 	}
-	if err := s.makeService(ctx, namespace, &g.start); err != nil {
-		return s.failed(ctx, ref, a, err)
-	}
 	jobs := s.o.Client.BatchV1().Jobs(namespace)
 	want := workload.Job(&g.start, namespace, s.o.Workload)
 	refusal, err := s.o.Policy.Judge(want)
@@ -135,25 +132,6 @@ func missingNamespace(name string) *protocol.Reason {
 func (s *session) namespaceMissing(ctx context.Context, name string) bool {
 	_, err := s.o.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	return apierrors.IsNotFound(err)
-}
-
-// makeService makes the namespace's Service, which only attempts with several
-// ranks need, once.
-func (s *session) makeService(ctx context.Context, namespace string, start *protocol.Start) error {
-	s.mu.Lock()
-	made := s.services[namespace]
-	s.mu.Unlock()
-	if made || start.Job.Instances == 1 {
-		return nil
-	}
-	_, err := s.o.Client.CoreV1().Services(namespace).Create(ctx, workload.Service(namespace), metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create Service %s in namespace %s: %w", workload.ServiceName, namespace, err)
-	}
-	s.mu.Lock()
-	s.services[namespace] = true
-	s.mu.Unlock()
-	return nil
 }
 
 // makeToken makes the Secret that a Job's pods wait for. It comes after the

@@ -57,7 +57,6 @@
 //	""     pods      list watch
 //	""     events    list watch
 //	""     secrets   create
-//	""     services  create
 //
 // and by a ClusterRole, to tell a missing namespace from a forbidden one:
 //

@@ -37,7 +37,6 @@ type session struct {
 
 	mu       sync.Mutex
 	attempts map[protocol.Ref]*attempt
-	services map[string]bool // namespaces whose Service exists
 }
 
 // attempt is what is wanted of an attempt and known of it.
@@ -73,7 +72,6 @@ func newSession(o *Options) *session {
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[protocol.Ref](firstRetry, lastRetry)),
 		attempts: make(map[protocol.Ref]*attempt),
-		services: make(map[string]bool),
 	}
 	s.probe = newProbe(o.Client, o.Changed)
 	for _, namespace := range o.Namespaces {

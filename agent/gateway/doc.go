@@ -4,8 +4,8 @@
 //	GET /v1/attempts/{job}/{attempt}/code
 //
 // The answer is what the relay answered, streamed through; nothing is kept. An
-// agent on any node can serve any pod: what it needs is derived from the
-// agent's own key.
+// agent on any node can serve any pod: what it needs is derived from a secret
+// that all agents of the cluster share.
 //
 // # Who may
 //

@@ -16,10 +16,11 @@ import (
 // makes the same ones.
 type Tokens struct{ key []byte }
 
-// NewTokens derives the key of the tokens from the seed of the agent's nkey.
+// NewTokens derives the key of the tokens from a secret of the cluster's
+// agents, of 32 bytes or more.
 func NewTokens(seed []byte) (*Tokens, error) {
 	if len(seed) < 32 {
-		return nil, errors.New("gateway: the agent's seed is too short to derive a key from")
+		return nil, errors.New("gateway: the seed of tokens is too short to derive a key from")
 	}
 	key, err := hkdf.Key(sha256.New, seed, nil, "trainrelay gateway: tokens of attempts", sha256.Size)
 	if err != nil {

@@ -86,18 +86,3 @@ func Secret(job *batchv1.Job, token string) *corev1.Secret {
 		Data:      map[string][]byte{tokenFile: []byte(token)},
 	}
 }
-
-// Service gives the ranks of all Jobs in a namespace their names, before they
-// are ready.
-func Service(namespace string) *corev1.Service {
-	labels := map[string]string{LabelManagedBy: ManagedBy, "app.kubernetes.io/managed-by": ManagedBy}
-	return &corev1.Service{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: metav1.ObjectMeta{Name: ServiceName, Namespace: namespace, Labels: labels},
-		Spec: corev1.ServiceSpec{
-			ClusterIP:                corev1.ClusterIPNone,
-			PublishNotReadyAddresses: true,
-			Selector:                 map[string]string{LabelManagedBy: ManagedBy},
-		},
-	}
-}

@@ -1,7 +1,7 @@
 // Package workload turns an attempt of a job into what Kubernetes runs: an
-// Indexed Job with one pod per instance, the Secret with which its pods fetch
-// their code, and the Service that gives ranks names. It is pure: the same
-// start makes the same objects, and nothing here talks to a cluster.
+// Indexed Job with one pod per instance, and the Secret with which its pods fetch
+// their code. It is pure: the same start makes the same objects, and nothing
+// here talks to a cluster.
 //
 // # What the objects promise
 //
@@ -51,7 +51,8 @@ const (
 	MainContainer = "main"
 	// CodeContainer is the init container that fetches the code.
 	CodeContainer = "code"
-	// ServiceName is the headless Service of a compute namespace: rank R of an
+	// ServiceName is the headless Service of a compute namespace, which the chart
+	// makes for all pods that Selector selects: rank R of an
 	// attempt with several instances is reached as NAME-R.ServiceName.
 	ServiceName = "trainrelay"
 )

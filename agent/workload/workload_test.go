@@ -44,10 +44,9 @@ func TestGolden(t *testing.T) {
 	secret := Secret(irisJob, "the token")
 	irisJob.UID = ""
 	for name, object := range map[string]any{
-		"job":     irisJob,
-		"ranks":   Job(ranks(), "train", options),
-		"secret":  secret,
-		"service": Service("train"),
+		"job":    irisJob,
+		"ranks":  Job(ranks(), "train", options),
+		"secret": secret,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := yaml.Marshal(object)

@@ -28,7 +28,6 @@ func role(namespace string) *rbacv1.Role {
 			rule("", "pods", "list", "watch"),
 			rule("", "events", "list", "watch"),
 			rule("", "secrets", "create"),
-			rule("", "services", "create"),
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 
@@ -134,13 +135,13 @@ type station struct {
 func newStation(t *testing.T, c *cloud, w *wire, seed []byte, name, home, namespace string) *station {
 	t.Helper()
 	s := &station{t: t, o: agent.Options{
-		Relay: &url.URL{Scheme: "https", Host: w.addr()}, Cluster: "onprem", Seed: seed,
+		Relay: &url.URL{Scheme: "https", Host: w.addr()}, Cluster: "onprem", Seed: seed, GatewaySeed: []byte(strings.Repeat("g", 32)),
 		Dial: dial.Options{RootCAs: []byte(c.config.CA)},
 		Kube: agentConfig(), Namespaces: []string{namespace}, NodeName: node, PodName: name, PodNamespace: home,
-		GatewayListen: "127.0.0.1:0", HealthListen: "127.0.0.1:0",
-		Workload:   workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
-		PolicyFile: policyFile(t, "{}"),
-		Log:        c.log.With().Str("agent", name).Logger(),
+		GatewayListen: "127.0.0.1:0",
+		Workload:      workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
+		PolicyFile:    policyFile(t, "{}"),
+		Log:           c.log.With().Str("agent", name).Logger(),
 	}}
 	s.start()
 	t.Cleanup(func() { s.stop() })
@@ -170,12 +171,17 @@ func (s *station) restart() {
 	s.start()
 }
 
-// newHome makes a namespace for the agent itself, as azureml is.
+// newHome makes a namespace for the agent itself, as azureml is, with what the
+// chart puts there.
 func newHome(t *testing.T) string {
 	t.Helper()
 	home := bareNamespace(t, nil)
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: agent.LeaseName}}
+	if _, err := site.Client().CoordinationV1().Leases(home).Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	leases := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: agentUser, Namespace: home}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{coordinationv1.GroupName}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "update"}},
+		{APIGroups: []string{coordinationv1.GroupName}, Resources: []string{"leases"}, Verbs: []string{"get", "update"}},
 		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
 	}}
 	if _, err := site.Client().RbacV1().Roles(home).Create(t.Context(), leases, metav1.CreateOptions{}); err != nil {

@@ -37,10 +37,6 @@ func TestLifeOfAnAttempt(t *testing.T) {
 	if err != nil || len(secret.OwnerReferences) != 1 || secret.OwnerReferences[0].UID != job.UID || string(secret.Data["token"]) != "token of life/1" {
 		t.Errorf("Secret %+v, %v", secret, err)
 	}
-	service, err := site.Client().CoreV1().Services(namespace).Get(t.Context(), workload.ServiceName, metav1.GetOptions{})
-	if err != nil || service.Spec.ClusterIP != corev1.ClusterIPNone {
-		t.Errorf("Service %+v, %v", service, err)
-	}
 
 	pods := schedule(t, namespace, ref)
 	r.await(ref, protocol.Preparing, "")

@@ -1,10 +1,12 @@
 package chart
 
 import (
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -23,20 +25,39 @@ const heading = `# The agent of trainrelay, for clusters without Helm. Generated
 #
 # 1. Put your own values where these stand:
 #      https://relay.example.com:8443   the relay, as the cluster reaches it
-#      onprem-1                         the name given to trainrelay cluster add
+#      onprem-1                         the name given to trainrelay cluster connect
 #      train                            the namespace for training, which has to exist
 #      http://proxy.example.com:3128    the site's proxy; without one take HTTPS_PROXY away
-# 2. kubectl apply -f agent.yaml
-# 3. trainrelay cluster add --name onprem-1 --secret-file - | kubectl apply -f -
+#      JOIN-TOKEN                       what trainrelay cluster connect --name onprem-1 -o json gave as join_token
+#    and the authority of the relay's certificate, PEM, into relay.crt; without one of
+#    its own take --relay-ca-file, and the ConfigMap and volume ca, away.
+# 2. kubectl apply --server-side -f agent.yaml
 `
+
+const (
+	sampleToken = "trj_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	sampleProxy = "http://proxy.example.com:3128"
+)
+
+// checksums restart pods when helm changes something; nobody else updates them.
+var checksums = regexp.MustCompile(`(?m)^ +annotations:\n( +#.*\n)* +checksum/.*\n( +checksum/.*\n)*`)
 
 // TestManifestsInStep: the plain manifests are what the chart gives.
 func TestManifestsInStep(t *testing.T) {
-	manifests, err := Render(values(t, minimal, "namespace.create=true,proxy.https=http://proxy.example.com:3128"))
+	all := values(t, minimal, "namespace.create=true,proxy.https=http://proxy.example.com:3128",
+		"join.token="+sampleToken, "relay.caBundle=-----BEGIN CERTIFICATE-----")
+	manifests, err := Render(all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := strings.ReplaceAll(string(manifests), "app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl")
+	plain := strings.NewReplacer(
+		"app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl",
+		// To be edited as they are meant, not in base64.
+		"data:\n  token: "+base64.StdEncoding.EncodeToString([]byte(sampleToken)), "stringData:\n  token: JOIN-TOKEN",
+		"data:\n  https-proxy: "+base64.StdEncoding.EncodeToString([]byte(sampleProxy)), "stringData:\n  https-proxy: "+sampleProxy,
+		"    -----BEGIN CERTIFICATE-----\n", "    -----BEGIN CERTIFICATE-----\n    …\n    -----END CERTIFICATE-----\n",
+	).Replace(string(manifests))
+	plain = checksums.ReplaceAllString(plain, "")
 	golden(t, filepath.Join("..", "..", "deploy", "manifests", "agent.yaml"), heading+plain)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,7 +61,13 @@ func TestInstalled(t *testing.T) {
 	_, err = agent.BatchV1().Jobs("other").Create(ctx, job, metav1.CreateOptions{})
 	refused(t, "create a Job in another namespace", err)
 	_, err = agent.CoreV1().Secrets("azureml").Get(ctx, "trainrelay-agent", metav1.GetOptions{})
-	refused(t, "read its own Secret", err)
+	allowed(t, "read its own Secret", err)
+	_, err = agent.CoreV1().Secrets("azureml").Get(ctx, "trainrelay-agent-join", metav1.GetOptions{})
+	refused(t, "read another Secret of its namespace", err)
+	_, err = agent.CoreV1().Secrets("azureml").List(ctx, metav1.ListOptions{})
+	refused(t, "list the Secrets of its namespace", err)
+	_, err = agent.CoordinationV1().Leases("azureml").Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "other"}}, metav1.CreateOptions{})
+	refused(t, "create a Lease", err)
 	_, err = agent.CoreV1().Secrets("train").List(ctx, metav1.ListOptions{})
 	refused(t, "list the Secrets of a compute namespace", err)
 	_, err = agent.CoreV1().Pods("azureml").List(ctx, metav1.ListOptions{})

@@ -18,14 +18,15 @@ import (
 // what else has to be set for it to matter.
 var changes = map[string]string{
 	"relay.url":                     "relay.url=https://other.example.com",
-	"relay.ca":                      "relay.ca=system",
+	"relay.caBundle":                "relay.caBundle=-----BEGIN CERTIFICATE-----",
 	"cluster.name":                  "cluster.name=other",
-	"existingSecret":                "existingSecret=other",
+	"join.token":                    "join.token=trj_" + strings.Repeat("A", 64),
 	"computeNamespaces":             "computeNamespaces={train,vision}",
 	"policy":                        "policy.images={ghcr.io/team/**},policy.maxPerJob.instances=2",
 	"proxy.https":                   "proxy.https=http://proxy:3128",
 	"proxy.http":                    "proxy.http=http://proxy:3128",
 	"proxy.noProxy":                 "proxy.noProxy=10.0.0.0/8;proxy.https=http://proxy:3128",
+	"proxy.caBundle":                "proxy.caBundle=-----BEGIN CERTIFICATE-----;proxy.https=http://proxy:3128",
 	"proxy.existingSecret.name":     "proxy.existingSecret.name=site-proxy",
 	"proxy.existingSecret.httpsKey": "proxy.existingSecret.httpsKey=url;proxy.existingSecret.name=site-proxy",
 	"proxy.existingSecret.httpKey":  "proxy.existingSecret.httpKey=url;proxy.existingSecret.name=site-proxy",
@@ -101,6 +102,8 @@ func TestNotes(t *testing.T) {
 	for set, want := range map[string]string{
 		"":                                     "directly, without a proxy.",
 		"proxy.https=http://proxy:3128":        "through http://proxy:3128.",
+		"proxy.https=http://u:hunter2@proxy:3": "through http://proxy:3.",
+		"proxy.http=u:hunter2@proxy:3":         "through proxy:3.",
 		"proxy.existingSecret.name=site-proxy": "through the proxy named in the Secret site-proxy.",
 	} {
 		files, err := render(values(t, minimal, set))
@@ -110,7 +113,7 @@ func TestNotes(t *testing.T) {
 		notes := files["trainrelay-agent/templates/NOTES.txt"]
 		for _, want := range []string{
 			fmt.Sprintf("The agent of cluster onprem-1 dials https://relay.example.com:8443 %s\n", want),
-			"trainrelay cluster add --name onprem-1 --secret-file - | kubectl apply -f -\n",
+			"trainrelay cluster connect --name onprem-1.\n",
 			"kubectl --namespace azureml rollout status daemonset/trainrelay-agent",
 			"--cluster onprem-1 --namespace train\n",
 		} {

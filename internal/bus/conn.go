@@ -92,7 +92,7 @@ func (c *Conn) explain(err error) error {
 		return nats.ErrConnectionClosed
 	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("the relay does not accept the key %s: "+
-			"was it added to the relay as a cluster's, and not removed since? (%w)", c.opts.Nkey, err)
+			"it is of no cluster there, or no longer of one: `trainrelay cluster connect` gives the cluster a new one (%w)", c.opts.Nkey, err)
 	case errors.Is(err, nats.ErrStaleConnection):
 		return fmt.Errorf("the relay does not answer pings any more: %w", err)
 	case strings.Contains(err.Error(), "invalid websocket connection"):

@@ -29,6 +29,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/trainrelay/trainrelay/agent"
+	"github.com/trainrelay/trainrelay/agent/join"
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/process"
@@ -45,10 +46,10 @@ type grammar struct {
 
 // run is the command line of "trainrelay-agent run".
 type run struct {
-	RelayURL     *url.URL `required:"" placeholder:"https://HOST[:PORT]" help:"The relay."`
-	Cluster      string   `required:"" placeholder:"NAME" help:"This cluster's name at the relay."`
-	NkeySeedFile string   `required:"" placeholder:"FILE" help:"The seed that 'trainrelay cluster add' gave."`
-	RelayCAFile  string   `name:"relay-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's."`
+	RelayURL      *url.URL `required:"" placeholder:"https://HOST[:PORT]" help:"The relay."`
+	RelayCAFile   string   `name:"relay-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's and what it says itself once the cluster has joined."`
+	Secret        string   `default:"trainrelay-agent" placeholder:"NAME" help:"The Secret in this pod's namespace where the cluster's credentials are kept; it has to exist (default ${default})."`
+	JoinTokenFile string   `placeholder:"FILE" help:"The token that 'trainrelay cluster connect' gave; it is used once, and may be missing after that."`
 
 	HTTPSProxy  string `name:"https-proxy" placeholder:"URL" help:"The proxy to the relay. One with a password belongs into HTTPS_PROXY, which nobody sees in a list of processes."`
 	HTTPProxy   string `name:"http-proxy" placeholder:"URL" help:"The proxy, where no --https-proxy is given."`
@@ -109,19 +110,19 @@ func (r *run) run() error {
 	if err != nil {
 		return err
 	}
-	options.Log = log
+	options.Agent.Log = log
 	options.Registry = prometheus.NewRegistry()
 	options.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := process.RegisterBuild(options.Registry, name); err != nil {
 		return err
 	}
-	a, err := agent.New(options)
+	daemon, err := agent.NewDaemon(options)
 	if err != nil {
 		return err
 	}
 	ctx, stop := process.Signals(context.Background())
 	defer stop()
-	if err := a.Run(ctx); err != nil {
+	if err := daemon.Run(ctx); err != nil {
 		return err
 	}
 	log.Info().AnErr("because", context.Cause(ctx)).Msg("agent has stopped")
@@ -129,34 +130,40 @@ func (r *run) run() error {
 }
 
 // options reads the files that the flags name.
-func (r *run) options(getenv func(string) string) (o agent.Options, err error) {
-	o = agent.Options{
-		Relay: r.RelayURL, Cluster: r.Cluster, Namespaces: r.Namespaces,
+func (r *run) options(getenv func(string) string) (agent.DaemonOptions, error) {
+	o := agent.Options{
+		Relay: r.RelayURL, Namespaces: r.Namespaces,
 		NodeName: r.NodeName, PodName: r.PodName, PodNamespace: r.PodNamespace,
-		GatewayListen: r.GatewayListen, HealthListen: r.HealthListen,
+		GatewayListen:  r.GatewayListen,
 		Workload:       workload.Options{LaunchImage: r.LaunchImage, GatewayURL: r.GatewayURL, ImagePullSecrets: r.ImagePullSecret},
 		PolicyFile:     r.PolicyFile,
 		MaxUnscheduled: r.MaxUnscheduled, MaxLive: r.MaxLive,
 		Dial: dial.FromEnviron(getenv), InCluster: r.Kubeconfig == "",
 	}
+	var err error
 	o.Dial.HTTPSProxy = cmp.Or(r.HTTPSProxy, o.Dial.HTTPSProxy)
 	o.Dial.HTTPProxy = cmp.Or(r.HTTPProxy, o.Dial.HTTPProxy)
 	o.Dial.NoProxy = cmp.Or(r.NoProxy, o.Dial.NoProxy)
 	for _, file := range []struct {
 		path string
 		into *[]byte
-	}{{r.NkeySeedFile, &o.Seed}, {r.RelayCAFile, &o.Dial.RootCAs}, {r.ProxyCAFile, &o.Dial.ProxyCA}} {
+	}{{r.RelayCAFile, &o.Dial.RootCAs}, {r.ProxyCAFile, &o.Dial.ProxyCA}} {
 		if file.path == "" {
 			continue
 		}
 		if *file.into, err = os.ReadFile(file.path); err != nil {
-			return o, err
+			return agent.DaemonOptions{}, err
 		}
 	}
+	// A proxy that looks into TLS answers in the relay's place: the relay's own
+	// word is signed.
+	o.Dial.RootCAs = join.Authorities(o.Dial.RootCAs, string(o.Dial.ProxyCA))
 	if o.Kube, err = r.kube(); err != nil {
-		return o, fmt.Errorf("find the Kubernetes API server: %w; outside of a cluster, give --kubeconfig", err)
+		return agent.DaemonOptions{}, fmt.Errorf("find the Kubernetes API server: %w; outside of a cluster, give --kubeconfig", err)
 	}
-	return o, nil
+	return agent.DaemonOptions{
+		Agent: o, Secret: r.Secret, JoinTokenFile: r.JoinTokenFile, HealthListen: r.HealthListen,
+	}, nil
 }
 
 func (r *run) kube() (*rest.Config, error) {

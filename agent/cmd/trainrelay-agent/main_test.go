@@ -31,7 +31,7 @@ func TestManifestArguments(t *testing.T) {
 		if _, err := kong.Must(&g, options()...).Parse(set.Spec.Template.Spec.Containers[0].Args); err != nil {
 			t.Fatal(err)
 		}
-		if g.Run.Cluster == "" || len(g.Run.Namespaces) == 0 || g.Run.RelayURL == nil {
+		if g.Run.JoinTokenFile == "" || len(g.Run.Namespaces) == 0 || g.Run.RelayURL == nil {
 			t.Errorf("parsed as %+v", g.Run)
 		}
 		return
@@ -53,7 +53,7 @@ func runArguments(t *testing.T, more ...string) []string {
 	}
 	kubeconfig := file("kubeconfig", `{"apiVersion":"v1","kind":"Config","current-context":"c",
 		"clusters":[{"name":"c","cluster":{"server":"https://api.example:6443"}}],"contexts":[{"name":"c","context":{"cluster":"c"}}]}`)
-	return append([]string{"--relay-url=https://relay.example", "--cluster=onprem", "--nkey-seed-file=" + file("seed", "SEED"),
+	return append([]string{"--relay-url=https://relay.example",
 		"--namespaces=a,b", "--node-name=n", "--pod-name=p", "--gateway-url=http://g", "--launch-image=i",
 		"--kubeconfig=" + kubeconfig}, more...)
 }
@@ -66,7 +66,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g grammar
-	args := append([]string{"run"}, runArguments(t, "--relay-ca-file="+ca, "--no-proxy=flag.example")...)
+	args := append([]string{"run"}, runArguments(t, "--relay-ca-file="+ca, "--join-token-file=/etc/token", "--no-proxy=flag.example")...)
 	if _, err := kong.Must(&g, options()...).Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,9 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{o.Dial.HTTPSProxy, o.Dial.NoProxy, string(o.Seed), string(o.Dial.RootCAs), o.Kube.Host, o.PodNamespace, strings.Join(o.Namespaces, " ")}
-	want := []string{"http://env", "flag.example", "SEED", "PEM", "https://api.example:6443", "azureml", "a b"}
+	a := o.Agent
+	got := []string{a.Dial.HTTPSProxy, a.Dial.NoProxy, o.Secret, o.JoinTokenFile, string(a.Dial.RootCAs), a.Kube.Host, a.PodNamespace, strings.Join(a.Namespaces, " ")}
+	want := []string{"http://env", "flag.example", "trainrelay-agent", "/etc/token", "PEM", "https://api.example:6443", "azureml", "a b"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -23,6 +23,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 http://{{ include "agent.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.gateway.port }}
 {{- end }}
 
+{{- /* The Secret with the URLs of the proxies, and its keys; empty where there is no such proxy. */ -}}
+{{- define "agent.proxySecret" -}}
+{{- .Values.proxy.existingSecret.name | default (printf "%s-proxy" (include "agent.name" .)) -}}
+{{- end }}
+
+{{- define "agent.httpsProxyKey" -}}
+{{- with .Values.proxy }}{{ if .existingSecret.name }}{{ .existingSecret.httpsKey }}{{ else if .https }}https-proxy{{ end }}{{ end -}}
+{{- end }}
+
+{{- define "agent.httpProxyKey" -}}
+{{- with .Values.proxy }}{{ if .existingSecret.name }}{{ .existingSecret.httpKey }}{{ else if .http }}http-proxy{{ end }}{{ end -}}
+{{- end }}
+
+{{- /* Not empty where authorities are given for the relay or the proxy. */ -}}
+{{- define "agent.authorities" -}}
+{{- if or (trim .Values.relay.caBundle) (trim .Values.proxy.caBundle) }}true{{ end -}}
+{{- end }}
+
 {{- /* What the schema cannot say: values that must be set, and which exclude each other. */ -}}
 {{- define "agent.check" -}}
 {{- if ne .Release.Namespace "azureml" }}
@@ -32,7 +50,7 @@ http://{{ include "agent.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.gate
 {{- fail "relay.url is not set: give the relay's URL as the cluster reaches it, such as --set relay.url=https://relay.example.com:8443" }}
 {{- end }}
 {{- if not .Values.cluster.name }}
-{{- fail "cluster.name is not set: give the name that `trainrelay cluster add --name` was given, such as --set cluster.name=onprem-1" }}
+{{- fail "cluster.name is not set: give the name that `trainrelay cluster connect --name` was given, such as --set cluster.name=onprem-1" }}
 {{- end }}
 {{- if not .Values.computeNamespaces }}
 {{- fail "computeNamespaces is empty, so no job could run: name the namespaces for training, such as --set computeNamespaces={train}" }}
@@ -41,8 +59,10 @@ http://{{ include "agent.name" . }}.{{ .Release.Namespace }}.svc:{{ .Values.gate
 {{- if and .existingSecret.name (or .https .http) }}
 {{- fail "proxy.existingSecret.name and proxy.https or proxy.http are both set: keep one of them" }}
 {{- end }}
-{{- if and .noProxy (not (or .https .http .existingSecret.name)) }}
-{{- fail "proxy.noProxy is set, but no proxy is: set proxy.https or proxy.existingSecret.name" }}
+{{- range list (list "noProxy" .noProxy) (list "caBundle" (trim .caBundle)) }}
+{{- if and (last .) (not (or $.Values.proxy.https $.Values.proxy.http $.Values.proxy.existingSecret.name)) }}
+{{- fail (printf "proxy.%s is set, but no proxy is: set proxy.https or proxy.existingSecret.name" (first .)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if eq (int .Values.gateway.port) (int .Values.health.port) }}
