@@ -37,6 +37,7 @@ func (a *API) enrolRoute(api huma.API) {
 		http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity)
 	op.Description = "401: the token is unknown. 410: it has expired, or another key has joined with it. The same request again has the same answer."
 	op.MaxBodyBytes = maxEnrol
+	op.SkipValidateBody = true // parseEnrol does, and repeats nothing of it
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[protocol.Enrol](), true, "Enrol")},
 	}}
