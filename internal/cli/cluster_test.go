@@ -1,13 +1,18 @@
 package cli
 
 import (
-	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	v1 "github.com/trainrelay/trainrelay/internal/v1"
-
 	"github.com/trainrelay/trainrelay/internal/client"
+	v1 "github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 // TestValuesAreYAML: what helm reads on stdin is what was meant, whatever is in
@@ -57,13 +62,67 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// TestConfirm: on a terminal the answer decides.
+// TestClusterDetails: a cluster's table holds what it is and what its agent says.
 func TestClusterDetails(t *testing.T) {
 	a, out, _ := testApp(false, nil)
-	if err := a.print(output{Format: formatTable}, v1.Cluster{Name: "onprem-1", Connectivity: v1.NeverConnected}, formatJSON, clusterDetails); err != nil {
+	cluster := v1.Cluster{
+		Name: "onprem-1", Connectivity: v1.Connected, Problems: []string{"the policy is broken"},
+		Check:     &protocol.Check{Results: []protocol.CheckResult{{Name: "dns", OK: true}, {Name: "proxy"}, {Name: "clock"}}},
+		Incidents: &v1.Incidents{Count: 3, Last: protocol.Incident{Kind: protocol.Forged}},
+	}
+	for _, c := range []v1.Cluster{cluster, {Name: "onprem-2", Connectivity: v1.NeverConnected}} {
+		if err := a.print(output{Format: formatTable}, c, formatJSON, clusterDetails); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"onprem-1  Connected", "the policy is broken", "proxy, clock", "3          forged", "onprem-2  NeverConnected"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+}
+
+// terminal is an input that is one, too.
+type terminal struct {
+	io.Reader
+	io.Writer
+}
+
+// TestConfirm: on a terminal people are asked, and what they say counts.
+func TestConfirm(t *testing.T) {
+	asked := ""
+	relay := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		var answer any = v1.ComputeList{Value: []v1.Compute{{Name: "a", Cluster: "onprem-1", Active: 1, Queued: 2}, {Name: "b", Cluster: "other", Active: 9}}}
+		if strings.HasSuffix(r.URL.Path, "/disconnect") {
+			asked, answer = r.URL.Path, v1.Disconnection{Cluster: "onprem-1"}
+		}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer relay.Close()
+	file := filepath.Join(t.TempDir(), "client.json")
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: relay.Certificate().Raw})
+	if err := (client.Config{URL: relay.URL, Token: "trt_x", CA: string(authority)}).Save(file); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "onprem-1  NeverConnected") || !bytes.Contains(out.Bytes(), []byte("Incidents")) {
-		t.Errorf("%s", out)
+	for _, tc := range []struct {
+		answer, more string
+		code         int
+	}{
+		{"y\n", "", exitOK}, {"YES", "", exitOK}, {"n\n", "", exitUsage}, {"\n", "", exitUsage}, {"", "", exitUsage}, {"", "--yes", exitOK},
+	} {
+		a, _, errs := testApp(true, nil)
+		asked = ""
+		a.io.In = terminal{strings.NewReader(tc.answer), io.Discard}
+		args := append([]string{"cluster", "disconnect", "onprem-1", "--jobs", "cancel", "--config", file}, strings.Fields(tc.more)...)
+		code := Main(t.Context(), args, a.io)
+		if code != tc.code || (asked != "") != (code == exitOK) {
+			t.Errorf("%+v: code %d, asked the relay %q: %s", tc, code, asked, errs)
+		}
+		if question := "Cluster onprem-1 has 1 job in it and 2 that wait for it; they are canceled."; strings.Contains(errs.String(), question) != (tc.more == "") {
+			t.Errorf("%+v: %s", tc, errs)
+		}
 	}
 }

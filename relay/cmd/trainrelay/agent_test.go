@@ -37,11 +37,11 @@ type scriptedAgent struct {
 // agentCommand plays an agent's part. "complete" and "fail" take the next job of
 // the cluster to that end, "start" only to Running, and "stop", after it, to
 // Canceled once the relay asks for it; "join" only joins, with the token in the
-// file token, and "refused" is refused that. The others join first where the
-// file is there.
+// file token, and "refused" is refused that; "lead" waits for that file, joins,
+// and syncs. The others join first where the file is there.
 func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop|join|refused")
+		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop|join|refused|lead")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -50,6 +50,10 @@ func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 		_, err := machineOf(ts).join(ctx, ts)
 		ts.Check(err)
 		return
+	case "lead":
+		for !exists(ts.MkAbs("token")) && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
 	case "refused":
 		_, err := machineOf(ts).join(ctx, ts)
 		if err == nil {
@@ -169,6 +173,9 @@ func (a *scriptedAgent) sync(ctx context.Context, s protocol.Sync) (*protocol.Sy
 func (a *scriptedAgent) run(ctx context.Context, outcome string) (protocol.Start, error) {
 	if _, err := a.sync(ctx, protocol.Sync{Full: true, Last: true}); err != nil {
 		return protocol.Start{}, err
+	}
+	if outcome == "lead" {
+		return protocol.Start{}, nil
 	}
 	start, err := a.claim(ctx)
 	if err != nil {

@@ -43,6 +43,7 @@ func TestScript(t *testing.T) {
 			env.Values[machineKey{}] = m
 			env.Defer(m.stop)
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PROGRAM", filepath.SplitList(env.Getenv("PATH"))[0]) // trainrelay's folder
 			env.Setenv("TRAINRELAY_CONFIG", filepath.Join(env.WorkDir, "data", "client.json"))
 			return nil
 		},
