@@ -225,6 +225,7 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 	})
 	return api.New(api.Options{
 		Jobs: apiJobs{r.Jobs()}, Setup: r.Jobs(), Logs: apiLogs{r.Logs()}, Snapshots: f.snapshots, Audit: apiAudit{r.Audit()},
+		Keys:   apiKeys{r.Keys(), r.Jobs()},
 		Tokens: apiTokens{r.Jobs()}, User: f.users(r.Jobs()), Named: f.certs.Names, Status: status,
 		SigningKey: func() protocol.RelayKey { return r.Keys().Current().Public() },
 		Enrolment:  func(e *protocol.Enrol, cluster, key string) ([]byte, error) { return f.enrolment(r, e, cluster, key) },

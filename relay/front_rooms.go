@@ -14,6 +14,7 @@ import (
 	"github.com/trainrelay/trainrelay/relay/blobs"
 	"github.com/trainrelay/trainrelay/relay/logs"
 	"github.com/trainrelay/trainrelay/relay/records"
+	"github.com/trainrelay/trainrelay/relay/signing"
 )
 
 // apiJobs are the records as the API uses them.
@@ -61,10 +62,12 @@ func status(err error) int {
 	}{
 		{records.ErrNotFound, http.StatusNotFound},
 		{blobs.ErrNotFound, http.StatusNotFound},
+		{signing.ErrUnknown, http.StatusNotFound},
 		{records.ErrConflict, http.StatusConflict},
 		{records.ErrTokenUnknown, http.StatusUnauthorized},
 		{records.ErrTokenExpired, http.StatusGone},
 		{records.ErrTokenUsed, http.StatusGone},
+		{signing.ErrNeeded, http.StatusConflict},
 		{records.ErrInvalid, http.StatusUnprocessableEntity},
 		{blobs.ErrMismatch, http.StatusUnprocessableEntity},
 		{blobs.ErrEncoding, http.StatusUnprocessableEntity},

@@ -40,6 +40,7 @@ type grammar struct {
 	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
 	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
 	Cluster clusterCommands `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
+	Key     keyCommands     `cmd:"" help:"The keys by which clusters know what the relay says."`
 	Login   loginCommand    `cmd:"" help:"Keep where the relay is and a token for it."`
 	Whoami  whoamiCommand   `cmd:"" help:"Show whose token is used."`
 	Token   tokenCommands   `cmd:"" help:"Who may use the relay, and what for."`

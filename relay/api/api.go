@@ -107,6 +107,7 @@ type Options struct {
 	Snapshots Snapshots
 	Tokens    Tokens
 	Audit     Audit
+	Keys      Keys
 	// User is whose token it is, or an error that says why it is nobody's.
 	User func(token string) (v1.Identity, error)
 	// SigningKey is the key that the relay signs with now.

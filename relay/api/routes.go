@@ -22,6 +22,7 @@ func (a *API) routes() (http.Handler, error) {
 	a.computeRoutes(api)
 	a.clusterRoutes(api)
 	a.snapshotRoutes(api)
+	a.keyRoutes(api)
 	a.streamRoute(api)
 	a.userRoutes(api)
 	user.Handle("GET /metrics", a.opts.Metrics)
