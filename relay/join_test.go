@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -70,7 +71,13 @@ func TestJoinOverHTTP(t *testing.T) {
 func TestRevoked(t *testing.T) {
 	s := serve(t, t.TempDir())
 	disconnect := func(jobs string) func() error {
-		return func() error { _, err := s.client.Disconnect(t.Context(), "c", jobs); return err }
+		return func() error {
+			gone, err := s.client.Disconnect(t.Context(), "c", jobs)
+			if err == nil && gone.Told != (jobs == v1.CancelJobs) {
+				err = fmt.Errorf("%+v", gone)
+			}
+			return err
+		}
 	}
 	for name, revoke := range map[string]func() error{
 		"disconnected, jobs kept":     disconnect(v1.KeepJobs),
