@@ -171,8 +171,7 @@ func New(o Options) (*Agent, error) {
 // connectKube makes the clients of the API server, which is always reached
 // directly, whatever the environment says of proxies.
 func (a *Agent) connectKube() (err error) {
-	config := rest.CopyConfig(a.o.Kube)
-	config.Proxy = direct
+	config := directly(a.o.Kube)
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	if a.client, err = kubernetes.NewForConfig(config); err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/trainrelay/trainrelay/agent/join"
 	"github.com/trainrelay/trainrelay/internal/process"
@@ -61,9 +60,7 @@ func NewDaemon(o DaemonOptions) (*Daemon, error) {
 
 // newJoin makes what gets and keeps the credentials.
 func newJoin(o DaemonOptions) (*join.Join, error) {
-	config := rest.CopyConfig(o.Agent.Kube)
-	config.Proxy = direct
-	client, err := kubernetes.NewForConfig(config)
+	client, err := kubernetes.NewForConfig(directly(o.Agent.Kube))
 	if err != nil {
 		return nil, fmt.Errorf("agent: Kubernetes API: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 
 	"github.com/trainrelay/trainrelay/agent/cluster"
 	"github.com/trainrelay/trainrelay/agent/gateway"
@@ -199,8 +200,13 @@ func hostPort(relay *url.URL) string {
 	return net.JoinHostPort(relay.Hostname(), map[string]string{"https": "443", "http": "80"}[relay.Scheme])
 }
 
-// direct is the proxy for the Kubernetes API: none.
-func direct(*http.Request) (*url.URL, error) { return nil, nil }
+// directly is the way to the Kubernetes API without a proxy, whatever the
+// environment says of proxies.
+func directly(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	return config
+}
 
 // lead watches the cluster and speaks for it until ctx is done, or the relay
 // refuses this leader.

@@ -46,9 +46,10 @@ func Check(ctx context.Context, o DaemonOptions, wrong error) *protocol.Check {
 func checkOptions(o Options, wrong error) check.Options {
 	c := check.Options{
 		Settings: wrong, Relay: o.Relay, Cluster: o.Cluster, Dial: o.Dial, Authority: o.Dial.RootCAs,
-		ClusterDNS: o.InCluster, Kube: o.Kube, Home: o.PodNamespace, Computes: o.Namespaces,
+		ClusterDNS: o.InCluster, Home: o.PodNamespace, Computes: o.Namespaces,
 	}
 	if o.Kube != nil {
+		c.Kube = directly(o.Kube)
 		if server, err := url.Parse(o.Kube.Host); err == nil && server.Hostname() != "" {
 			c.Dial.AlwaysDirect = append(slices.Clone(c.Dial.AlwaysDirect), server.Hostname())
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,9 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trainrelay/trainrelay/e2e/chart"
 	"github.com/trainrelay/trainrelay/e2e/cluster"
-	"github.com/trainrelay/trainrelay/internal/testkit"
 )
 
 // startCluster boots Kubernetes with one node.
@@ -31,9 +28,10 @@ func (l *Lab) startCluster(ctx context.Context) error {
 }
 
 // installAgent does what the cluster's and the relay's admins do, with the
-// commands that they use: add the cluster, install the chart, make a compute.
+// commands that they use: connect the cluster, which installs the chart with
+// helm, and make a compute.
 func (l *Lab) installAgent(ctx context.Context) error {
-	l.opts.say("installing the agent from its chart")
+	l.opts.say("installing the agent with trainrelay cluster connect --apply")
 	for _, namespace := range []*corev1.Namespace{
 		{ObjectMeta: metav1.ObjectMeta{Name: agentSpace, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}},
 		{ObjectMeta: metav1.ObjectMeta{Name: trainSpace}},
@@ -42,39 +40,10 @@ func (l *Lab) installAgent(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.joinCluster(ctx); err != nil {
+	if err := l.writePrograms(); err != nil {
 		return err
 	}
-	proxy := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "site-proxy", Namespace: agentSpace},
-		StringData: map[string]string{"https-proxy": fmt.Sprintf("http://%s:%s@%s:%d", proxyUser, l.proxyPassword, siteProxyIP, proxyPort)},
-	}
-	if _, err := l.Client.CoreV1().Secrets(agentSpace).Create(ctx, proxy, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	manifests, err := chart.Render(map[string]any{
-		"relay":             map[string]any{"url": fmt.Sprintf("https://%s:%d", relayHost, relayPort)},
-		"cluster":           map[string]any{"name": clusterName},
-		"computeNamespaces": []any{trainSpace},
-		"proxy":             map[string]any{"existingSecret": map[string]any{"name": proxy.Name, "httpKey": ""}},
-		"image":             map[string]any{"registry": agentRegistry, "tag": agentTag, "pullPolicy": "Never"},
-		"logLevel":          "debug",
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := l.Kubectl(ctx, manifests, "apply", "--server-side", "-f", "-"); err != nil {
-		return err
-	}
-	l.opts.say("waiting for the agent to reach the relay through the proxy")
-	err = waitUntil(ctx, "the cluster is connected", func(ctx context.Context) error {
-		shown := l.CLI(ctx, "cluster", "show", "--name", clusterName, "--query", "connectivity_status", "-o", "tsv")
-		if status := strings.TrimSpace(shown.Stdout); status != "Connected" {
-			return fmt.Errorf("it is %s%s", status, shown.Stderr)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.Connect(ctx).err(); err != nil {
 		pods, _ := l.Kubectl(ctx, nil, "describe", "pods", "-n", agentSpace)
 		logs, _ := l.Kubectl(ctx, nil, "logs", "-n", agentSpace, "daemonset/trainrelay-agent", "--tail=30")
 		return fmt.Errorf("%w\n%s\n%s", err, pods, logs)
@@ -82,33 +51,15 @@ func (l *Lab) installAgent(ctx context.Context) error {
 	return l.CLI(ctx, "compute", "create", "--name", computeName, "--cluster", clusterName, "--namespace", trainSpace).err()
 }
 
-// joinCluster joins the cluster in the agent's place, and puts the agent's
-// credentials into the Secret that the chart reads.
-func (l *Lab) joinCluster(ctx context.Context) error {
-	connect := l.CLI(ctx, "cluster", "connect", "--name", clusterName, "--query", "join_token", "-o", "tsv")
-	if err := connect.err(); err != nil {
-		return err
-	}
-	relay, err := l.account()
-	if err != nil {
-		return err
-	}
-	transport := &http.Transport{TLSClientConfig: relay.tls()}
-	defer transport.CloseIdleConnections()
-	joined, err := testkit.Join(ctx, &http.Client{Transport: transport}, "https://"+l.RelayAddr, connect.Stdout)
-	if err != nil {
-		return err
-	}
-	seed, err := joined.Key.Seed()
-	if err != nil {
-		return err
-	}
-	credentials := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "trainrelay-agent", Namespace: agentSpace},
-		StringData: map[string]string{"nkey-seed": string(seed), "relay-ca.crt": joined.Trust.CA},
-	}
-	_, err = l.Client.CoreV1().Secrets(agentSpace).Create(ctx, credentials, metav1.CreateOptions{})
-	return err
+// Connect joins the cluster, anew where it has joined before. What the flags do
+// not know of this lab's images is in a file of values.
+func (l *Lab) Connect(ctx context.Context, more ...string) Output {
+	return l.CLI(ctx, append([]string{"cluster", "connect", "--name", clusterName, "--apply", "--timeout", "3m",
+		"--compute-namespace", trainSpace,
+		"--relay-url", fmt.Sprintf("https://%s:%d", relayHost, relayPort),
+		"--proxy-https", fmt.Sprintf("http://%s:%s@%s:%d", proxyUser, l.proxyPassword, siteProxyIP, proxyPort),
+		"--set", "image.registry=" + agentRegistry, "--set", "image.tag=" + agentTag, "--set", "image.pullPolicy=Never",
+		"--set", "logLevel=debug"}, more...)...)
 }
 
 // Output is what a run of the CLI wrote, and its exit code.
@@ -129,7 +80,7 @@ func (o Output) err() error {
 func (l *Lab) CLI(ctx context.Context, args ...string) Output {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, l.opts.bin("trainrelay"), args...)
-	cmd.Env = append(os.Environ(), l.Env()...)
+	cmd.Env = append(os.Environ(), append(l.Env(), "PATH="+l.Path())...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	out := Output{Args: args}
 	if err := cmd.Run(); err != nil {

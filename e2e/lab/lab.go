@@ -116,9 +116,6 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	if err := l.installAgent(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.writeKubectl(); err != nil {
-		return nil, err
-	}
 	say("the lab stands after %.0f s", time.Since(started).Seconds())
 	return l, nil
 }

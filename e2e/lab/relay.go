@@ -106,24 +106,7 @@ func (l *Lab) Metric(t testing.TB, name string) float64 {
 // and returns the answer.
 func (l *Lab) AgentRequest(t testing.TB, verb string, data []byte) []byte {
 	t.Helper()
-	secret, err := l.Client.CoreV1().Secrets(agentSpace).Get(t.Context(), "trainrelay-agent", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(secret.Data["nkey-seed"]))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := l.account()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := nats.Connect("wss://"+l.RelayAddr, nats.ProxyPath("/nats"), nats.Secure(a.tls()),
-		nats.Nkey(public, key.Sign), nats.CustomInboxPrefix(protocol.InboxPrefix(clusterName)))
+	conn, err := l.AgentConn(l.AgentKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,4 +116,38 @@ func (l *Lab) AgentRequest(t testing.TB, verb string, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return reply.Data
+}
+
+// AgentKey is the agent's, as whoever stole its Secret would have it.
+func (l *Lab) AgentKey(t testing.TB) nkeys.KeyPair {
+	t.Helper()
+	secret, err := l.Client.CoreV1().Secrets(agentSpace).Get(t.Context(), "trainrelay-agent", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var credentials struct {
+		Seed string `json:"nkey_seed"`
+	}
+	if err := json.Unmarshal(secret.Data["credentials.json"], &credentials); err != nil {
+		t.Fatal(err)
+	}
+	key, err := nkeys.FromSeed([]byte(credentials.Seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// AgentConn connects to the relay as an agent with the key, past the proxy.
+func (l *Lab) AgentConn(key nkeys.KeyPair, more ...nats.Option) (*nats.Conn, error) {
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	a, err := l.account()
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect("wss://"+l.RelayAddr, append([]nats.Option{nats.ProxyPath("/nats"), nats.Secure(a.tls()),
+		nats.Nkey(public, key.Sign), nats.CustomInboxPrefix(protocol.InboxPrefix(clusterName)), nats.NoReconnect()}, more...)...)
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,12 +44,14 @@ func Environment(opts Options) []string {
 	}
 }
 
-// writeKubectl puts a kubectl into the lab's bin folder: the program that has
-// all of Kubernetes' commands in one is called otherwise.
-func (l *Lab) writeKubectl() error {
+// writePrograms puts kubectl and helm into the lab's bin folder: the program
+// that has all of Kubernetes' commands in one is called otherwise.
+func (l *Lab) writePrograms() error {
 	if err := os.MkdirAll(l.path("bin"), 0o755); err != nil {
 		return err
 	}
 	script := "#!/bin/sh\nexec '" + l.prog("k8s") + "' kubectl \"$@\"\n"
-	return os.WriteFile(l.path("bin", "kubectl"), []byte(script), 0o755)
+	return errors.Join(
+		os.WriteFile(l.path("bin", "kubectl"), []byte(script), 0o755),
+		os.Symlink(l.prog("helm"), l.path("bin", "helm")))
 }

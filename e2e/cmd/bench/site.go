@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,7 +23,6 @@ import (
 	"github.com/trainrelay/trainrelay/e2e/cluster"
 	"github.com/trainrelay/trainrelay/e2e/cluster/host"
 	"github.com/trainrelay/trainrelay/internal/client"
-	"github.com/trainrelay/trainrelay/internal/testkit"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 )
 
@@ -133,8 +129,13 @@ func (s *site) startProduct(ctx context.Context) error {
 			return err
 		}
 	}
-	seed := filepath.Join(s.dir, "nkey-seed")
-	if err := join(ctx, account, token.Token, seed); err != nil {
+	join := filepath.Join(s.dir, "join-token")
+	if err := os.WriteFile(join, []byte(token.Token), 0o600); err != nil {
+		return err
+	}
+	// As the chart makes it, for the agent to fill.
+	credentials := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "trainrelay-agent"}}
+	if _, err := s.kube.CoreV1().Secrets("default").Create(ctx, credentials, metav1.CreateOptions{}); err != nil {
 		return err
 	}
 	policy := filepath.Join(s.dir, "policy.yaml")
@@ -149,8 +150,8 @@ func (s *site) startProduct(ctx context.Context) error {
 	}
 	if _, err := s.cluster.Host().Start(ctx, host.Command{
 		Name: "agent", Log: filepath.Join(s.dir, "agent.log"),
-		Args: []string{bin("trainrelay-agent"), "run", "--relay-url", "https://" + address, "--cluster", clusterName,
-			"--nkey-seed-file", seed, "--relay-ca-file", filepath.Join(data, "tls", "ca.crt"), "--namespaces", namespace,
+		Args: []string{bin("trainrelay-agent"), "run", "--relay-url", "https://" + address, "--join-token-file", join,
+			"--relay-ca-file", filepath.Join(data, "tls", "ca.crt"), "--namespaces", namespace,
 			"--kubeconfig", s.cluster.Kubeconfig(), "--pod-name", "bench", "--pod-namespace", "default", "--node-name", "bench",
 			"--gateway-listen", listen[0], "--health-listen", listen[1],
 			"--policy-file", policy, "--launch-image", s.workload.LaunchImage, "--gateway-url", s.workload.GatewayURL, "--log-level", "warn"},
@@ -165,23 +166,6 @@ func (s *site) startProduct(ctx context.Context) error {
 		}
 		return err
 	})
-}
-
-// join uses a join token in the agent's place, and writes the seed of its key.
-func join(ctx context.Context, account client.Config, token, seedFile string) error {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(account.CA))
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	defer transport.CloseIdleConnections()
-	joined, err := testkit.Join(ctx, &http.Client{Transport: transport}, account.URL, token)
-	if err != nil {
-		return err
-	}
-	seed, err := joined.Key.Seed()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(seedFile, seed, 0o600)
 }
 
 func compute(i int) string { return fmt.Sprintf("bench-%d", i) }
