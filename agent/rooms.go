@@ -45,12 +45,7 @@ func (a *Agent) furnish() (err error) {
 	if err != nil {
 		return err
 	}
-	rules, err := policy.NewFile(a.o.PolicyFile, policy.Options{
-		LaunchImage: a.o.Workload.LaunchImage,
-		Timeout: func(job *batchv1.Job) time.Duration {
-			return time.Duration(workload.TimeoutSeconds(job)) * time.Second
-		},
-	})
+	rules, err := policy.NewFile(a.o.PolicyFile, policyOptions(a.o.Workload))
 	if err != nil {
 		return err
 	}
@@ -106,6 +101,16 @@ func (a *Agent) furnish() (err error) {
 	}
 	a.checks.Add("relay", a.linked)
 	return nil
+}
+
+// policyOptions tell the policy what the agent itself puts into Jobs.
+func policyOptions(o workload.Options) policy.Options {
+	return policy.Options{
+		LaunchImage: o.LaunchImage,
+		Timeout: func(job *batchv1.Job) time.Duration {
+			return time.Duration(workload.TimeoutSeconds(job)) * time.Second
+		},
+	}
 }
 
 // busOptions are those of a connection to the relay.

@@ -13,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/trainrelay/trainrelay/agent/check"
+	"github.com/trainrelay/trainrelay/agent/policy"
+	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/agentauth"
 	"github.com/trainrelay/trainrelay/internal/bus"
 	"github.com/trainrelay/trainrelay/internal/dial"
@@ -45,7 +47,7 @@ func Check(ctx context.Context, o DaemonOptions, wrong error) *protocol.Check {
 // checkOptions are those of a check of an agent with the options.
 func checkOptions(o Options, wrong error) check.Options {
 	c := check.Options{
-		Settings: wrong, Relay: o.Relay, Cluster: o.Cluster, Dial: o.Dial, Authority: o.Dial.RootCAs,
+		Settings: wrong, Relay: o.Relay, Cluster: o.Cluster, Dial: o.Dial, Authority: []byte(o.Trust.CA),
 		ClusterDNS: o.InCluster, Home: o.PodNamespace, Computes: o.Namespaces,
 	}
 	if o.Kube != nil {
@@ -53,6 +55,9 @@ func checkOptions(o Options, wrong error) check.Options {
 		if server, err := url.Parse(o.Kube.Host); err == nil && server.Hostname() != "" {
 			c.Dial.AlwaysDirect = append(slices.Clone(c.Dial.AlwaysDirect), server.Hostname())
 		}
+	}
+	if o.PolicyFile != "" {
+		c.Policy = func() error { return usable(o.PolicyFile) }
 	}
 	key, err := nkeys.FromSeed(o.Seed)
 	if err != nil {
@@ -62,6 +67,15 @@ func checkOptions(o Options, wrong error) check.Options {
 	c.Authorize = func(r *http.Request) error { return authorize(r, key, o.Relay.Hostname()) }
 	c.Connect = func(ctx context.Context) error { return tryBus(ctx, o, c.Dial, key) }
 	return c
+}
+
+// usable says what keeps a file from being a policy.
+func usable(policyFile string) error {
+	file, err := policy.NewFile(policyFile, policyOptions(workload.Options{}))
+	if err != nil {
+		return err
+	}
+	return file.Usable()
 }
 
 // authorize signs a request to the relay's HTTP side.

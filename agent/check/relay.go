@@ -198,7 +198,7 @@ func (c *checker) websocket(ctx context.Context) (string, error) {
 // policy reads the admin's policy.
 func (c *checker) policy(context.Context) (string, error) {
 	if err := c.o.Policy(); err != nil {
-		return "", faulty("correct the chart's value policy and upgrade the chart: until then every job is refused", "the policy cannot be used: %w", err)
+		return "", faulty("correct the chart's value policy and upgrade the chart: until then every job is refused", "%w", err)
 	}
 	return "in force", nil
 }

@@ -26,7 +26,7 @@ type Right struct {
 	Where    Where
 	Group    string
 	Resource string // with its subresource, as pods/log
-	Name     string // the one object's; empty for any, "COMPUTE" for the namespace's own
+	Name     string // the one object's; empty for any, "COMPUTE" for the compute namespace's
 	Verb     string
 	Without  string // what does not work without it
 }
@@ -40,33 +40,35 @@ func (r Right) String() string {
 	return text
 }
 
-// own is the name of the agent's objects.
-const own = "trainrelay-agent"
+const (
+	own     = "trainrelay-agent" // the name of the agent's objects
+	compute = "COMPUTE"          // stands for each compute namespace's own name
+)
 
 // Rights are all that the agent needs, and all that its chart gives it.
 func Rights() []Right {
 	return []Right{
-		{Home, "coordination.k8s.io", "leases", "", "create", "no leader is found, so nothing runs"},
 		{Home, "coordination.k8s.io", "leases", own, "get", "no leader is found, so nothing runs"},
-		{Home, "coordination.k8s.io", "leases", own, "update", "no leader is found once there was one"},
-		{Home, "", "pods", "", "list", "the leader does not know which nodes have an agent, and ships no output of the others"},
-		{Home, "", "pods", "", "watch", "a node that loses its agent is not noticed, and its output stops"},
+		{Home, "coordination.k8s.io", "leases", own, "update", "no leader is found, so nothing runs"},
+		{Home, "", "secrets", own, "get", "the agent does not find the cluster's credentials, and waits"},
+		{Home, "", "secrets", own, "update", "the cluster cannot join, and does not keep the relay's new keys"},
+		{Home, "", "pods", "", "list", "the output of nodes without an agent is not shipped"},
+		{Home, "", "pods", "", "watch", "the output of a node that loses its agent is not shipped"},
 
-		{Cluster, "", "namespaces", "COMPUTE", "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
+		{Cluster, "", "namespaces", compute, "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
 
-		{Computes, "batch", "jobs", "", "get", "a Job that exists already is not adopted, and one that is gone not told"},
+		{Computes, "batch", "jobs", "", "get", "a Job that is there already is not adopted, and one that is gone does not end its attempt"},
 		{Computes, "batch", "jobs", "", "list", "no work is taken for the namespace"},
 		{Computes, "batch", "jobs", "", "watch", "the end of a Job is not noticed"},
 		{Computes, "batch", "jobs", "", "create", "no job starts"},
-		{Computes, "batch", "jobs", "", "patch", "a job runs past its timeout, and finished Jobs are never removed"},
+		{Computes, "batch", "jobs", "", "patch", "a job runs past its timeout, and finished Jobs are not removed"},
 		{Computes, "batch", "jobs", "", "delete", "a canceled job runs on"},
 		{Computes, "", "pods", "", "list", "no work is taken for the namespace"},
-		{Computes, "", "pods", "", "watch", "a job that runs is not seen running"},
+		{Computes, "", "pods", "", "watch", "a job that runs is not seen running, and its output not shipped"},
 		{Computes, "", "pods/log", "", "get", "there is no output"},
 		{Computes, "", "events", "", "list", "no work is taken for the namespace"},
-		{Computes, "", "events", "", "watch", "a job whose pods a quota refuses does not say so"},
-		{Computes, "", "secrets", "", "create", "a job with code does not start"},
-		{Computes, "", "services", "", "create", "the instances of a job do not find each other"},
+		{Computes, "", "events", "", "watch", "a job whose pods a quota or Pod Security refuses does not say so"},
+		{Computes, "", "secrets", "", "create", "a job with code, or with secret values, does not start"},
 	}
 }
 
@@ -134,7 +136,7 @@ func (c *checker) namespaces(where Where) []string {
 func (c *checker) may(ctx context.Context, right Right, namespace string) (bool, error) {
 	resource, sub, _ := strings.Cut(right.Resource, "/")
 	name := right.Name
-	if name == "COMPUTE" {
+	if name == compute {
 		name = namespace
 	}
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{

@@ -15,7 +15,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
-//go:generate go test . -run ^Test(ManifestsInStep|Rights)$ -update
+//go:generate go test . -run ^Test(ManifestsInStep|Rights|Reasons)$ -update
 
 var update = flag.Bool("update", false, "write the plain manifests instead of comparing them")
 
