@@ -13,6 +13,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -181,6 +182,14 @@ func (r *Relay) authority() string {
 	return r.opts.Authority()
 }
 
+// incident puts an answer that an agent did not believe into the audit log.
+func (r *Relay) incident(ctx context.Context, cluster string, i protocol.Incident) error {
+	return r.audit.Append(ctx, audit.Entry{
+		Actor: "agent:" + cluster, Action: "security.incident", Target: cluster,
+		Detail: fmt.Sprintf("%s, %d times since %s: %s", i.Kind, i.Count, i.Time.UTC().Format(time.RFC3339), i.Message),
+	})
+}
+
 // lastWords is how long the last answer to an agent has to reach it before its
 // connection is cut.
 const lastWords = 200 * time.Millisecond
@@ -249,6 +258,7 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	service = clusters.New(clusters.Options{
 		Records:    clusterRecords{r.jobs},
 		Queue:      order,
+		Incident:   r.incident,
 		Trust:      func() protocol.Trust { return r.keys.Trust(r.authority()) },
 		Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
 		Registerer: r.opts.Registerer,

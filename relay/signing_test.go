@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/trainrelay/trainrelay/protocol"
+	"github.com/trainrelay/trainrelay/relay/audit"
 	"github.com/trainrelay/trainrelay/relay/signing"
 )
 
@@ -190,5 +192,24 @@ func TestRolledBackKeys(t *testing.T) {
 	wantStarts(t, again.room(1), attempt("iris", 1))
 	if len(again.trust.Keys) != 1 || again.signer() != first {
 		t.Errorf("trusts %d keys, answered with %s, want %s", len(again.trust.Keys), again.signer(), first)
+	}
+}
+
+// TestIncidentsAreAudited: what an agent did not believe is in the audit log,
+// once, and shown with its cluster.
+func TestIncidentsAreAudited(t *testing.T) {
+	r := start(t, Options{Data: t.TempDir()})
+	a := lead(t, r, "c", "one", addCluster(t, r, "c"))
+	incident := protocol.Incident{Time: time.Now().UTC(), Kind: protocol.Forged, Message: "its signature is wrong", Count: 3}
+	for range 3 { // the answers to the first ones got lost
+		a.sync(protocol.Sync{Full: true, Last: true, Incidents: []protocol.Incident{incident}})
+	}
+	entries, _, err := r.Audit().List(t.Context(), audit.Query{Action: "security.incident"})
+	if err != nil || len(entries) != 1 || entries[0].Actor != "agent:c" || !strings.Contains(entries[0].Detail, "forged, 3 times") {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	c, err := r.Jobs().Cluster(t.Context(), "c")
+	if err != nil || c.Incidents == nil || c.Incidents.Count != 3 || c.Incidents.Last != incident {
+		t.Errorf("%+v, %v", c.Incidents, err)
 	}
 }

@@ -110,7 +110,7 @@ type Cluster struct {
 	JoinTokenExpires  *time.Time `json:"join_token_expires,omitempty" doc:"of a join token that was not used yet"`
 	// Check is the agent's last look at its own surroundings.
 	Check     *protocol.Check `json:"check,omitempty"`
-	Incidents *Incidents      `json:"incidents,omitempty" doc:"messages that the agent did not believe, since the relay started"`
+	Incidents *Incidents      `json:"incidents,omitempty" doc:"messages that the agent did not believe; the audit log has them as security.incident"`
 }
 
 // Incidents are messages that an agent refused to believe.

@@ -41,6 +41,9 @@ type Records interface {
 	Fold(ctx context.Context, cluster string, events []protocol.Event) ([]protocol.EventResult, error)
 	// Trusts notes which of the relay's signing keys the agent trusts.
 	Trusts(ctx context.Context, cluster string, keys []string) error
+	// Report takes in incidents and checks, and returns those incidents that
+	// are news.
+	Report(ctx context.Context, cluster string, said *protocol.Sync) ([]protocol.Incident, error)
 	Seen(cluster string, said *protocol.Sync, unknownJobs int)
 }
 
@@ -65,7 +68,9 @@ type Options struct {
 	Records Records
 	Queue   Queue
 	// Trust is what agents are to trust.
-	Trust      func() protocol.Trust
+	Trust func() protocol.Trust
+	// Incident writes down that the agent did not believe an answer.
+	Incident   func(ctx context.Context, cluster string, i protocol.Incident) error
 	Log        zerolog.Logger
 	Registerer prometheus.Registerer
 }
@@ -156,6 +161,7 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 		Cluster: name, Nonce: sync.Nonce, ValidSeconds: int(protocol.StartDeadline.Seconds()),
 		Term: term, Computes: s.opts.Records.Targets(name),
 	}
+	s.report(ctx, name, sync)
 	s.trust(ctx, name, sync, reply)
 	switch {
 	case sync.Full:
@@ -172,6 +178,22 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 	s.metrics.answered(reply)
 	s.tell(name, reply.Cancels)
 	return reply, nil
+}
+
+// report takes in what the agent reports besides its work. It fails no sync:
+// what matters most then is in the log.
+func (s *Service) report(ctx context.Context, name string, sync *protocol.Sync) {
+	news, err := s.opts.Records.Report(ctx, name, sync)
+	if err != nil {
+		s.opts.Log.Error().Err(err).Str("cluster", name).Msg("cannot note what the agent reports; trying again with its next sync")
+	}
+	for _, i := range news {
+		log := s.opts.Log.With().Str("cluster", name).Str("kind", string(i.Kind)).Int("count", i.Count).Str("cause", i.Message).Logger()
+		log.Error().Msg("security incident: the cluster's agent did not believe answers that came as this relay's")
+		if err := s.opts.Incident(ctx, name, i); err != nil {
+			log.Error().Err(err).Msg("the audit log cannot be written; it lacks this incident")
+		}
+	}
 }
 
 // trust notes what the agent trusts, and tells it where that is to change.

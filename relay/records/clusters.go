@@ -22,7 +22,7 @@ func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
 	if !ok {
 		return v1.Cluster{}, fmt.Errorf("cluster %s: %w", name, ErrNotFound)
 	}
-	seen := s.setup.presence(name)
+	seen, told := s.setup.presence(name), s.setup.report(name)
 	v := v1.Cluster{
 		Name: name, PublicKey: c.PublicKey, SealKey: c.SealKey,
 		CreationContext:   v1.CreationContext{CreatedAt: c.Created, CreatedBy: c.CreatedBy},
@@ -32,13 +32,13 @@ func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
 		Leader:            seen.info.Leader,
 		Problems:          seen.problems,
 		UnknownJobs:       seen.unknown,
-		Check:             seen.check,
+		Check:             told.Check,
 	}
 	if c.Join != nil && c.Join.UsedBy == "" {
 		v.JoinTokenExpires = &c.Join.Expires
 	}
-	if seen.incidents.Count > 0 {
-		v.Incidents = &seen.incidents
+	if told.Incidents.Count > 0 {
+		v.Incidents = &told.Incidents
 	}
 	if !seen.at.IsZero() {
 		v.LastSync = &seen.at
@@ -91,13 +91,6 @@ func (s *Store) Seen(name string, said *protocol.Sync, unknownJobs int) {
 	}
 	now := s.setup.seen[name]
 	now.at, now.info, now.problems, now.unknown = s.now(), said.Info, said.Problems, unknownJobs
-	if said.Check != nil {
-		now.check = said.Check
-	}
-	for _, incident := range said.Incidents {
-		now.incidents.Count += incident.Count
-		now.incidents.Last = incident
-	}
 	s.setup.seen[name] = now
 }
 

@@ -157,17 +157,18 @@ func (s *Store) forget(ctx context.Context, name string) error {
 	s.setup.mu.Lock()
 	defer s.setup.mu.Unlock()
 	delete(s.setup.seen, name)
+	delete(s.setup.reported, name)
 	return nil
 }
 
 // forgetRest removes what the agent of a cluster that is no more had said: the
-// keys that it trusts, and its term, unless attempts live that were observed in
+// keys that it trusts, what it reported, and its term, unless attempts live that were observed in
 // that.
 func (s *Store) forgetRest(ctx context.Context, name string) error {
 	if _, is := s.setup.clusters.get(name); is {
 		return nil
 	}
-	err := purgeRow(ctx, s, &s.setup.trusts, trustPrefix, name)
+	err := errors.Join(purgeRow(ctx, s, &s.setup.trusts, trustPrefix, name), purgeRow(ctx, s, &s.setup.reports, reportPrefix, name))
 	if len(s.index.live(name)) > 0 {
 		return err
 	}
@@ -214,7 +215,7 @@ func (s *Store) tidy(ctx context.Context, age time.Duration) error {
 			failed = errors.Join(failed, err)
 		}
 	}
-	for _, name := range slices.Concat(s.setup.terms.names(), s.setup.trusts.names()) {
+	for _, name := range slices.Concat(s.setup.terms.names(), s.setup.trusts.names(), s.setup.reports.names()) {
 		failed = errors.Join(failed, s.forgetRest(ctx, name))
 	}
 	return failed

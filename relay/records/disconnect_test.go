@@ -37,6 +37,9 @@ func atWork(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	s.Seen("c", &protocol.Sync{}, 0)
+	if _, err := s.Report(t.Context(), "c", forged(time.Unix(1, 0), 1)); err != nil {
+		t.Fatal(err)
+	}
 	submit(t, s, sample("running"))
 	if _, ok, err := s.Claim(t.Context(), "c", "running"); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -60,7 +63,7 @@ func TestNothingIsLeft(t *testing.T) {
 	cut := new(revoked)
 	s, _ := open(t, js, Options{Revoked: cut.add, Left: func(cluster string) { left = append(left, cluster) }})
 	atWork(t, s)
-	if keys, want := setupKeys(t, s), []string{"cluster.c", "compute.c", "term.c", "trust.c"}; !slices.Equal(keys, want) {
+	if keys, want := setupKeys(t, s), []string{"cluster.c", "compute.c", "report.c", "term.c", "trust.c"}; !slices.Equal(keys, want) {
 		t.Fatalf("%q, want %q", keys, want)
 	}
 	gone, err := s.Disconnect(t.Context(), "c", "ann", false)
@@ -83,6 +86,9 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	if err := s.Trusts(t.Context(), "c", []string{"other"}); err != nil || !s.setup.presence("c").at.IsZero() {
 		t.Error(err)
+	}
+	if news, err := s.Report(t.Context(), "c", forged(time.Unix(2, 0), 1)); err != nil || len(news) > 0 || s.setup.report("c").Incidents.Count > 0 {
+		t.Errorf("a late report: %v, %v", news, err)
 	}
 	if _, ok, err := s.Claim(t.Context(), "c", "waiting"); ok || err != nil {
 		t.Errorf("a late claim: %v, %v", ok, err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -22,9 +21,12 @@ type setup struct {
 	terms    table[term]
 	tokens   table[token]
 	trusts   table[trust]
+	reports  table[report]
 
 	mu   sync.RWMutex
 	seen map[string]presence
+	// reported is what agents reported since the relay started.
+	reported map[string]*reporting
 }
 
 // cluster is the record of a cluster. No secret is in it.
@@ -76,15 +78,13 @@ type term struct {
 
 // presence is what was last heard of a cluster.
 type presence struct {
-	at        time.Time
-	info      protocol.Info
-	problems  []string
-	unknown   int
-	check     *protocol.Check
-	incidents v1.Incidents
+	at       time.Time
+	info     protocol.Info
+	problems []string
+	unknown  int
 }
 
-func newSetup() *setup { return &setup{seen: map[string]presence{}} }
+func newSetup() *setup { return &setup{seen: map[string]presence{}, reported: map[string]*reporting{}} }
 
 // Prefixes of keys in the setup's bucket.
 const (
@@ -92,6 +92,7 @@ const (
 	computePrefix = "compute."
 	termPrefix    = "term."
 	trustPrefix   = "trust."
+	reportPrefix  = "report."
 )
 
 // applySetup takes in one entry of the setup's bucket.
@@ -108,6 +109,8 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 		return s.setup.tokens.applyEntry(name, e)
 	case trustPrefix:
 		return s.setup.trusts.applyEntry(name, e)
+	case reportPrefix:
+		return s.setup.reports.applyEntry(name, e)
 	}
 	return fmt.Errorf("%q is not a key of a cluster, compute or token", e.Key())
 }
