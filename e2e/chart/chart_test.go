@@ -120,22 +120,24 @@ func TestRefusedValues(t *testing.T) {
 	}
 }
 
-// TestRestrictedProfile judges the agent's pods with the code by which an API
-// server enforces Pod Security.
+// TestRestrictedProfile judges the agent's pods, and that of helm test, with the
+// code by which an API server enforces Pod Security.
 func TestRestrictedProfile(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod := find[*appsv1.DaemonSet](t, objects(t, minimal)).Spec.Template
+	daemon, check := find[*appsv1.DaemonSet](t, objects(t, minimal)).Spec.Template, checkPod(t, minimal)
 	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
-	for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
-		if !result.Allowed {
-			t.Errorf("%s: %s", result.ForbiddenReason, result.ForbiddenDetail)
+	for _, pod := range []corev1.PodTemplateSpec{daemon, {ObjectMeta: check.ObjectMeta, Spec: check.Spec}} {
+		for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+			if !result.Allowed {
+				t.Errorf("%s: %s", result.ForbiddenReason, result.ForbiddenDetail)
+			}
 		}
-	}
-	if !*pod.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
-		t.Error("the root file system is writable")
+		if !*pod.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem {
+			t.Error("the root file system is writable")
+		}
 	}
 	namespace := find[*corev1.Namespace](t, objects(t, minimal, "namespace.create=true"))
 	if got := namespace.Labels[psa.EnforceLevelLabel]; got != string(psa.LevelRestricted) {

@@ -30,7 +30,7 @@ const heading = `# The agent of trainrelay, for clusters without Helm. Generated
 #      http://proxy.example.com:3128    the site's proxy; without one take HTTPS_PROXY away
 #      JOIN-TOKEN                       what trainrelay cluster connect --name onprem-1 -o json gave as join_token
 #    and the authority of the relay's certificate, PEM, into relay.crt; without one of
-#    its own take --relay-ca-file, and the ConfigMap and volume ca, away.
+#    its own take TRAINRELAY_RELAY_CA_FILE, and the ConfigMap and volume ca, away.
 # 2. kubectl apply --server-side -f agent.yaml
 `
 

@@ -3,6 +3,8 @@
 //
 // It reads these environment variables:
 //
+//	TRAINRELAY_…                   what a flag says, where it is not given, such as
+//	                               TRAINRELAY_RELAY_URL for --relay-url
 //	HTTPS_PROXY, HTTP_PROXY        the proxy to the relay, where no flag gives one; the
 //	                               place for a URL with a password. https_proxy and
 //	                               http_proxy win over them
@@ -95,7 +97,7 @@ func main() {
 func options() []kong.Option {
 	return []kong.Option{
 		kong.Name(name), kong.Description("The agent of a Kubernetes cluster that trains for a relay."),
-		kong.Vars{"version": version.String()}, kong.ShortUsageOnError(),
+		kong.Vars{"version": version.String()}, kong.ShortUsageOnError(), kong.DefaultEnvars("TRAINRELAY"),
 	}
 }
 

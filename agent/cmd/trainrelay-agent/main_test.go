@@ -13,7 +13,7 @@ import (
 )
 
 // TestManifestArguments: what the plain manifests start is a command line of
-// this program.
+// this program, with its variables, and check takes those, too.
 func TestManifestArguments(t *testing.T) {
 	manifests, err := os.ReadFile("../../../deploy/manifests/agent.yaml")
 	if err != nil {
@@ -27,9 +27,21 @@ func TestManifestArguments(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(document), &set); err != nil {
 			t.Fatal(err)
 		}
+		container := set.Spec.Template.Spec.Containers[0]
+		for _, v := range container.Env {
+			if v.ValueFrom != nil {
+				v.Value = "of the pod"
+			}
+			t.Setenv(v.Name, v.Value)
+		}
 		var g grammar
-		if _, err := kong.Must(&g, options()...).Parse(set.Spec.Template.Spec.Containers[0].Args); err != nil {
-			t.Fatal(err)
+		for _, args := range [][]string{container.Args, {"check"}} { // as kubectl exec does
+			if _, err := kong.Must(&g, options()...).Parse(args); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if g.Check.run.GatewayURL != g.Run.GatewayURL || g.Check.NodeName != "of the pod" {
+			t.Errorf("check is parsed as %+v", g.Check)
 		}
 		if g.Run.JoinTokenFile == "" || len(g.Run.Namespaces) == 0 || g.Run.RelayURL == nil {
 			t.Errorf("parsed as %+v", g.Run)
