@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -97,14 +98,23 @@ func (l *Lab) CLI(ctx context.Context, args ...string) Output {
 
 // Kubectl runs kubectl with all rights.
 func (l *Lab) Kubectl(ctx context.Context, stdin []byte, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, l.prog("k8s"), append([]string{"kubectl"}, args...)...)
+	return l.tool(ctx, stdin, l.prog("k8s"), append([]string{"kubectl"}, args...)...)
+}
+
+// Helm runs helm with all rights.
+func (l *Lab) Helm(ctx context.Context, args ...string) (string, error) {
+	return l.tool(ctx, nil, l.prog("helm"), args...)
+}
+
+func (l *Lab) tool(ctx context.Context, stdin []byte, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), l.Env()...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return string(out), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, &stderr)
+		return string(out), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args, " "), err, &stderr)
 	}
 	return string(out), nil
 }
