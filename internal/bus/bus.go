@@ -9,8 +9,9 @@
 // trying again is the caller's part. Subscriptions outlive reconnects, messages
 // in between are lost.
 //
-// What keeps the connection from coming up is never fatal. It is logged, told
-// to [Options.OnState] and kept as [Conn.LastError].
+// What keeps the connection from coming up is never fatal. It is told to
+// [Options.OnState], kept as [Conn.LastError] and logged: each cause once a
+// minute, so that what fails all day fills no disk.
 package bus
 
 import (
@@ -31,10 +32,11 @@ const (
 	defaultTimeout  = 10 * time.Second
 	defaultMaxDelay = 30 * time.Second
 
-	// Two pings without answer in a row: a dead connection is noticed within a
-	// minute.
-	pingInterval = 20 * time.Second
-	maxPings     = 2
+	// Some proxies cut what is idle for 5 s. Five pings without answer in a row:
+	// a dead connection is noticed within half a minute, and one that is only
+	// slow is kept.
+	pingInterval = 4 * time.Second
+	maxPings     = 5
 )
 
 // Dialer opens connections; *dial.Dialer is one. It bounds each by itself.
@@ -77,6 +79,7 @@ type Conn struct {
 	opts        Options
 	log         zerolog.Logger
 	nc          *nats.Conn
+	speaksNATS  bool // no WebSocket: the server speaks first
 	stopDialing context.CancelFunc
 	made        chan struct{} // closed when nc is set
 	told        chan struct{} // closed after the first report
@@ -86,8 +89,10 @@ type Conn struct {
 	mu        sync.Mutex
 	connected bool
 	dialErr   error // of the last dial; nats.go hides some of them
+	answer    int   // HTTP status of the last answer to the opening of a WebSocket
 	err       error
 	reporting sync.Mutex // one report after the other
+	news      news
 }
 
 // Connect makes one attempt and returns a connection that is up or, where that
@@ -108,6 +113,7 @@ func Connect(ctx context.Context, opts Options) (*Conn, error) {
 	c := &Conn{
 		opts:        opts,
 		log:         opts.Log.With().Str("relay", at.String()).Logger(),
+		speaksNATS:  at.path == "",
 		stopDialing: stopDialing,
 		made:        make(chan struct{}),
 		told:        make(chan struct{}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -56,7 +57,7 @@ func (c *Conn) Close() {
 
 // up reports that the connection is there.
 func (c *Conn) up() {
-	c.log.Info().Msg("connected to the relay")
+	c.news.back(c.log)
 	c.report(true, nil)
 }
 
@@ -68,7 +69,7 @@ func (c *Conn) down(err error) {
 	}
 	c.mu.Unlock()
 	if err = c.explain(err); !errors.Is(err, nats.ErrConnectionClosed) {
-		c.log.Warn().Err(err).Msg("no connection to the relay; trying again")
+		c.news.lost(c.log, err)
 	}
 	c.report(false, err)
 }
@@ -95,9 +96,19 @@ func (c *Conn) explain(err error) error {
 			"it is of no cluster there, or no longer of one: `trainrelay cluster connect` gives the cluster a new one (%w)", c.opts.Nkey, err)
 	case errors.Is(err, nats.ErrStaleConnection):
 		return fmt.Errorf("the relay does not answer pings any more: %w", err)
-	case strings.Contains(err.Error(), "invalid websocket connection"):
-		return fmt.Errorf("the answer is not a relay's: it may be starting, the address may be wrong, "+
-			"or a proxy that intercepts TLS lets no WebSocket through: %w", err)
+	case strings.Contains(err.Error(), "invalid websocket connection"), strings.HasPrefix(err.Error(), "malformed HTTP"):
+		c.mu.Lock()
+		status := c.answer
+		c.mu.Unlock()
+		return errors.New(notRelay(status)) // the error may quote whatever was sent
+	case c.speaksNATS && timedOut(err):
+		return fmt.Errorf("the connection is open and no NATS server speaks: the port may be another's, "+
+			"or a proxy intercepts TLS, which only a relay's https:// address gets through: %w", err)
 	}
 	return err
+}
+
+func timedOut(err error) bool {
+	var slow net.Error
+	return errors.As(err, &slow) && slow.Timeout()
 }

@@ -29,10 +29,13 @@ func (c *Conn) dialer(ctx context.Context, at endpoint) nats.CustomDialer {
 			conn, err = c.opts.Dialer.DialContext(ctx, network, addr)
 		}
 		c.mu.Lock()
-		c.dialErr = err
+		c.dialErr, c.answer = err, 0
 		c.mu.Unlock()
 		if err != nil {
 			return nil, err
+		}
+		if at.path != "" {
+			conn = c.noteAnswer(conn)
 		}
 		// For the writes until nats.go sets deadlines of its own.
 		return conn, conn.SetDeadline(time.Now().Add(c.opts.Timeout))

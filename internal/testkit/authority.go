@@ -51,7 +51,35 @@ func NewAuthority(t testing.TB) *Authority {
 // addresses.
 func (a *Authority) Server(names ...string) *tls.Config {
 	a.t.Helper()
-	key := newKey(a.t)
+	der, key := a.issue(names)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+// Issue is a certificate for the names and addresses, and its key, in PEM.
+func (a *Authority) Issue(names ...string) (certificate, key []byte) {
+	a.t.Helper()
+	der, private := a.issue(names)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), a.encode(private)
+}
+
+// KeyPEM is the authority's own key, for a proxy that intercepts TLS with it.
+func (a *Authority) KeyPEM() []byte {
+	a.t.Helper()
+	return a.encode(a.key)
+}
+
+func (a *Authority) encode(key *ecdsa.PrivateKey) []byte {
+	a.t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+func (a *Authority) issue(names []string) (der []byte, key *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key = newKey(a.t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "test server"},
@@ -70,7 +98,7 @@ func (a *Authority) Server(names ...string) *tls.Config {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return der, key
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
