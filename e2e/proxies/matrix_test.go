@@ -16,7 +16,7 @@ type row struct {
 	proxy   func(t *testing.T, name string) *proxy
 	noProxy string // the agent has the open place, too, and is to pass the proxy by
 	byIP    bool   // the relay is named by its address
-	bumped  bool   // the proxy's CA is trusted for the relay, too
+	bumped  bool   // the proxy intercepts TLS
 	// blocked are the transports that cannot work, and what is said then.
 	blocked map[string]string
 }
@@ -78,16 +78,14 @@ func (r row) try(t *testing.T, natsCA []byte, works map[string]bool) {
 	}
 	for _, transport := range transports {
 		s := s
-		if r.bumped {
-			s.ca = p.ca
-		}
 		var why string
 		if transport == "wss" {
 			s.relay = "https://" + addr[transport]
 			why = r.tryAgent(t, s)
 		} else {
-			if !r.bumped {
-				s.ca = natsCA
+			s.ca = natsCA
+			if r.bumped {
+				s.ca = p.ca
 			}
 			why = reaches(t, r.id+"-"+transport, transport+"://"+addr[transport], s)
 		}

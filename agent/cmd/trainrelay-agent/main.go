@@ -56,7 +56,7 @@ type run struct {
 	HTTPSProxy  string `name:"https-proxy" placeholder:"URL" help:"The proxy to the relay. One with a password belongs into HTTPS_PROXY, which nobody sees in a list of processes."`
 	HTTPProxy   string `name:"http-proxy" placeholder:"URL" help:"The proxy, where no --https-proxy is given."`
 	NoProxy     string `name:"no-proxy" placeholder:"LIST" help:"Hosts, .suffixes and CIDR ranges that are reached directly."`
-	ProxyCAFile string `name:"proxy-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for an https proxy."`
+	ProxyCAFile string `name:"proxy-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for an https proxy, and for one that intercepts TLS."`
 
 	Namespaces   []string `required:"" placeholder:"NAME,..." help:"Namespaces where jobs may run."`
 	NodeName     string   `required:"" placeholder:"NAME" help:"The node of this pod."`
