@@ -39,6 +39,7 @@ const (
 	PolicyRefused    ReasonCode = "PolicyRefused"    // the policy of the cluster's admin forbids it; names the rule
 	CodeFetch        ReasonCode = "CodeFetch"        // the code could not be fetched in the pod
 	JobDeleted       ReasonCode = "JobDeleted"       // somebody deleted the Kubernetes Job
+	SecretUnreadable ReasonCode = "SecretUnreadable" // a sealed value cannot be opened; submit again
 	NodeLost         ReasonCode = "NodeLost"         // the node stayed unreachable
 	Disrupted        ReasonCode = "Disrupted"        // pods were evicted or preempted
 	Undecodable      ReasonCode = "Undecodable"      // the agent could not use the start it was sent

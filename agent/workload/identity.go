@@ -10,7 +10,7 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// Annotations of Jobs and, but for the last, of their pods.
+// Annotations of Jobs and, but for the last two, of their pods.
 const (
 	AnnotationJob     = "trainrelay.dev/job"
 	AnnotationAttempt = "trainrelay.dev/attempt"

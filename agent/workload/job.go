@@ -38,6 +38,9 @@ func Job(start *protocol.Start, namespace string, o Options) *batchv1.Job {
 	if job.TimeoutSeconds > 0 {
 		jobNotes[AnnotationTimeout] = strconv.FormatInt(job.TimeoutSeconds, 10)
 	}
+	if b, has := boxes(job); has {
+		jobNotes[AnnotationSealed] = b.annotation()
+	}
 	instances := int32(job.Instances)
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
@@ -89,7 +92,7 @@ func podSpec(start *protocol.Start, o Options) corev1.PodSpec {
 			Name:                     MainContainer,
 			Image:                    job.Image,
 			Command:                  []string{"/bin/sh", "-c", literal(job.Command)},
-			Env:                      environment(job),
+			Env:                      append(environment(job), secretVariables(start)...),
 			Resources:                resources("100m", "2Gi", "2", "2Gi"), // Azure's default instance type
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			SecurityContext:          confined(),
@@ -97,6 +100,9 @@ func podSpec(start *protocol.Start, o Options) corev1.PodSpec {
 	}
 	for _, name := range o.ImagePullSecrets {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	if job.PullSecret != nil {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: pullSecretName(Name(start.Ref()))})
 	}
 	if job.Instances > 1 {
 		spec.Subdomain = ServiceName
@@ -118,9 +124,13 @@ func environment(job *protocol.Job) []corev1.EnvVar {
 		values["AZUREML_EXPERIMENT_NAME"] = job.Experiment
 	}
 	maps.Copy(values, job.Env)
+	for name := range job.SecretEnv {
+		delete(values, name)
+	}
 	const rank = "AZUREML_CR_NODE_RANK"
 	var env []corev1.EnvVar
-	if _, taken := values[rank]; !taken {
+	_, plain := values[rank]
+	if _, secret := job.SecretEnv[rank]; !plain && !secret {
 		env = append(env, corev1.EnvVar{Name: rank, ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{
 				APIVersion: "v1",

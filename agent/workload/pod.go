@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"net/url"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/trainrelay/trainrelay/protocol"
@@ -66,23 +64,4 @@ func resources(cpu, memory, maxCPU, maxMemory string) corev1.ResourceRequirement
 		}
 	}
 	return corev1.ResourceRequirements{Requests: list(cpu, memory), Limits: list(maxCPU, maxMemory)}
-}
-
-// Secret holds the token of the Job's attempt. It goes with the Job, which has
-// to exist first.
-func Secret(job *batchv1.Job, token string) *corev1.Secret {
-	return &corev1.Secret{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: job.Name, Namespace: job.Namespace, Labels: job.Labels,
-			// Without BlockOwnerDeletion, which some clusters let only those
-			// set who may change the Job's finalizers.
-			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job", Name: job.Name, UID: job.UID,
-			}},
-		},
-		Immutable: ptr.To(true),
-		Type:      corev1.SecretTypeOpaque,
-		Data:      map[string][]byte{tokenFile: []byte(token)},
-	}
 }

@@ -22,6 +22,9 @@
 // privileges, and the runtime's seccomp profile. They run as the user of their
 // image. The attempt's token is mounted as a file into the container that
 // fetches the code and is in no environment variable and on no command line.
+//
+// Sealed values stay sealed in the Job ([Sealed]); opened they are in Secrets
+// only ([EnvSecret], [PullSecret]), which go with the Job.
 package workload
 
 import (
@@ -82,7 +85,8 @@ func (o Options) Validate() error {
 // base32 digits that a DNS label may hold.
 var digits = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-// Name is the name of an attempt's Job, and of its Secret. It leaves room for
+// Name is the name of an attempt's Job, and what those of its Secrets begin
+// with. It leaves room for
 // the index and the pod's suffix within 63 characters.
 func Name(ref protocol.Ref) string {
 	sum := sha256.Sum256([]byte(ref.Job))

@@ -38,15 +38,30 @@ func ranks() *protocol.Start {
 	}}
 }
 
+func sealed() *protocol.Start {
+	box := func(text string) protocol.Sealed {
+		return protocol.Sealed{To: "X" + strings.Repeat("T", 55), From: "X" + strings.Repeat("F", 55), Box: []byte(text)}
+	}
+	pull := box("box of the registry")
+	return &protocol.Start{Attempt: 1, Job: protocol.Job{
+		Name: "gated", Command: "python3 fetch.py", Image: "registry.example/sklearn:1", Env: map[string]string{"SEED": "7"}, Compute: "onprem", Instances: 1,
+		SecretEnv: map[string]protocol.Sealed{"HF_TOKEN": box("box 1"), "AZUREML_RUN_ID": box("box 2")}, PullSecret: &pull,
+	}}
+}
+
 func TestGolden(t *testing.T) {
 	irisJob := Job(iris(), "train", options)
 	irisJob.UID = "00000000-0000-0000-0000-000000000001"
 	secret := Secret(irisJob, "the token")
+	env, pull := EnvSecret(irisJob, map[string][]byte{"HF_TOKEN": []byte("hush")}), PullSecret(irisJob, []byte(`{"auths":{}}`))
 	irisJob.UID = ""
 	for name, object := range map[string]any{
 		"job":    irisJob,
 		"ranks":  Job(ranks(), "train", options),
+		"sealed": Job(sealed(), "train", options),
 		"secret": secret,
+		"env":    env,
+		"pull":   pull,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := yaml.Marshal(object)
@@ -82,6 +97,26 @@ func TestTokenIsOnlyInTheSecret(t *testing.T) {
 	}
 	if got := string(Secret(job, "hush").Data["token"]); got != "hush" {
 		t.Errorf("the Secret holds %q", got)
+	}
+}
+
+// TestSealed: the boxes come back as they went in, and only the Job has them.
+func TestSealed(t *testing.T) {
+	start := sealed()
+	job := Job(start, "train", options)
+	got, err := Sealed(job)
+	if diff := cmp.Diff(Boxes{Env: start.Job.SecretEnv, Pull: start.Job.PullSecret}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if note, has := job.Spec.Template.Annotations[AnnotationSealed]; has {
+		t.Errorf("the pods have the boxes, too: %s", note)
+	}
+	if got, err := Sealed(Job(iris(), "train", options)); err != nil || got.Env != nil || got.Pull != nil {
+		t.Errorf("a job without secrets has %v, %v", got, err)
+	}
+	job.Annotations[AnnotationSealed] = "{"
+	if _, err := Sealed(job); err == nil {
+		t.Error("a broken annotation is read")
 	}
 }
 
