@@ -25,6 +25,7 @@ import (
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/bus"
 	"github.com/trainrelay/trainrelay/internal/dial"
+	"github.com/trainrelay/trainrelay/internal/seal"
 	"github.com/trainrelay/trainrelay/internal/version"
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -50,11 +51,14 @@ func (a *Agent) furnish() (err error) {
 		return err
 	}
 	r.cluster, err = cluster.New(cluster.Options{
-		Client:         a.client,
-		Namespaces:     a.o.Namespaces,
-		Workload:       a.o.Workload,
-		Policy:         rules,
-		Token:          tokens.Token,
+		Client:     a.client,
+		Namespaces: a.o.Namespaces,
+		Workload:   a.o.Workload,
+		Policy:     rules,
+		Token:      tokens.Token,
+		Open: func(p seal.Purpose, sealed *protocol.Sealed) ([]byte, error) {
+			return seal.Open(a.o.SealSeeds, p, sealed)
+		},
 		Observe:        func(e protocol.Event) { r.link.Observe(e) },
 		Changed:        func() { r.link.Wake() },
 		Log:            a.o.Log.With().Str("room", "cluster").Logger(),

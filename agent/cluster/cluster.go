@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/trainrelay/trainrelay/agent/workload"
+	"github.com/trainrelay/trainrelay/internal/seal"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -42,6 +43,8 @@ type Options struct {
 	Policy     Policy
 	// Token is the secret with which an attempt's pods ask the gateway.
 	Token func(protocol.Ref) string
+	// Open opens a sealed value.
+	Open func(seal.Purpose, *protocol.Sealed) ([]byte, error)
 	// Observe takes what became of an attempt, Version zero. It must not block.
 	Observe func(protocol.Event)
 	// Changed is called when a sync with the relay is worth while: room came
@@ -65,6 +68,7 @@ func (o *Options) validate() error {
 	missing("namespaces", len(o.Namespaces) == 0)
 	missing("policy", o.Policy == nil)
 	missing("token", o.Token == nil)
+	missing("opener of sealed values", o.Open == nil)
 	missing("observer", o.Observe == nil)
 	missing("listener to changes", o.Changed == nil)
 	errs = append(errs, o.Workload.Validate())

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -41,7 +40,10 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 		return err
 	}
 	if refusal != nil {
-		return s.forbid(ctx, ref, a, refusal)
+		return s.forbid(ctx, ref, a, protocol.NewReason(protocol.PolicyRefused, "%v", refusal))
+	}
+	if _, closed := s.unseal(want); closed != nil {
+		return s.forbid(ctx, ref, a, unreadable(closed))
 	}
 	job, err := jobs.Create(ctx, want, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -63,9 +65,9 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 	return err
 }
 
-// forbid ends an attempt that the policy refuses. A Job that was created while
-// the policy was another one goes on.
-func (s *session) forbid(ctx context.Context, ref protocol.Ref, a attempt, refusal error) error {
+// forbid ends an attempt that is not to have a Job. One that was created while
+// it was, as under another policy, goes on.
+func (s *session) forbid(ctx context.Context, ref protocol.Ref, a attempt, reason *protocol.Reason) error {
 	job, err := s.ask(ctx, ref, "")
 	switch {
 	case err != nil:
@@ -76,7 +78,7 @@ func (s *session) forbid(ctx context.Context, ref protocol.Ref, a attempt, refus
 		_, err = s.present(ctx, ref, a, job)
 		return err
 	}
-	s.end(ref, a, verdict{state: protocol.Failed, reason: protocol.NewReason(protocol.PolicyRefused, "%v", refusal)})
+	s.end(ref, a, verdict{state: protocol.Failed, reason: reason})
 	return nil
 }
 
@@ -132,19 +134,4 @@ func missingNamespace(name string) *protocol.Reason {
 func (s *session) namespaceMissing(ctx context.Context, name string) bool {
 	_, err := s.o.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	return apierrors.IsNotFound(err)
-}
-
-// makeToken makes the Secret that a Job's pods wait for. It comes after the
-// Job, so that it goes with it; a restart in between makes it up.
-func (s *session) makeToken(ctx context.Context, ref protocol.Ref, a attempt, job *batchv1.Job) error {
-	if a.token || !workload.HasCode(job) || finished(job) || job.DeletionTimestamp != nil {
-		return nil
-	}
-	secret := workload.Secret(job, s.o.Token(ref))
-	_, err := s.o.Client.CoreV1().Secrets(job.Namespace).Create(ctx, secret, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create Secret %s in namespace %s: %w", secret.Name, secret.Namespace, err)
-	}
-	s.note(ref, func(a *attempt) { a.token = true })
-	return nil
 }

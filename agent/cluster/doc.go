@@ -46,6 +46,11 @@
 // nothing, and what it granted before is tried until its deadline like any
 // create that fails.
 //
+// Sealed values are opened before the Job is created, to know that they can be,
+// and again for its Secrets. A value that cannot be opened ends the attempt as
+// SecretUnreadable, before or after; its Job keeps the boxes, so a restart in
+// between loses nothing.
+//
 // A namespace that the agent may not watch does not keep the others from
 // working: attempts for it end as NotPermitted or NamespaceMissing.
 //

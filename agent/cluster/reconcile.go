@@ -143,7 +143,8 @@ func (s *session) present(ctx context.Context, ref protocol.Ref, a attempt, job 
 			return 0, nil
 		}
 	}
-	if err := s.makeToken(ctx, ref, a, job); err != nil {
+	closed, err := s.makeSecrets(ctx, ref, a, job)
+	if err != nil {
 		return 0, err
 	}
 	s.note(ref, func(now *attempt) { now.granted(a.start); now.resolved(a.missing) })
@@ -154,6 +155,9 @@ func (s *session) present(ctx context.Context, ref protocol.Ref, a attempt, job 
 		return 0, nil // the relay has its end
 	}
 	v := derive(s.evidence(job))
+	if closed != nil {
+		v.stop = closed
+	}
 	leftover := a.cancel != nil && a.cancel.Ended
 	if a.cancel != nil && !leftover && !v.state.Terminal() && workload.Stopping(job) == nil {
 		c := canceled(a.cancel)

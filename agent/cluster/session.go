@@ -48,14 +48,14 @@ type attempt struct {
 	// agent may not be set up for it any more.
 	namespace string
 
-	job    *batchv1.Job // as last seen; nil before
-	live   time.Time    // when the API server showed job and the watch did not yet; else zero
-	ready  bool         // the API server was, before the next try to create
-	token  bool         // its Secret is known to exist
-	ended  bool         // its end was observed
-	folded bool         // its end is durable at the relay
-	resend bool         // observe it again, whatever it is
-	queued bool         // its pods lack nodes
+	job     *batchv1.Job // as last seen; nil before
+	live    time.Time    // when the API server showed job and the watch did not yet; else zero
+	ready   bool         // the API server was, before the next try to create
+	secrets bool         // they are known to exist
+	ended   bool         // its end was observed
+	folded  bool         // its end is durable at the relay
+	resend  bool         // observe it again, whatever it is
+	queued  bool         // its pods lack nodes
 }
 
 // grant is a start that may be acted on until its deadline.

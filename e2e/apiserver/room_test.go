@@ -13,6 +13,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/agent/cluster"
 	"github.com/trainrelay/trainrelay/agent/workload"
+	"github.com/trainrelay/trainrelay/internal/seal"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -40,6 +41,7 @@ func newRoom(t *testing.T, namespaces []string, change ...func(*cluster.Options)
 		Workload:   workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
 		Policy:     policyOf(t, "{}"),
 		Token:      func(ref protocol.Ref) string { return "token of " + ref.String() },
+		Open:       func(p seal.Purpose, s *protocol.Sealed) ([]byte, error) { return seal.Open(nil, p, s) },
 		Observe:    r.observe,
 		Changed:    func() { r.tell() },
 		Log:        zerolog.New(zerolog.NewTestWriter(t)),

@@ -19,7 +19,10 @@ type jobCreate struct {
 	Name   string   `short:"n" help:"The job's name, instead of the file's or a random one." placeholder:"NAME"`
 	Set    []string `sep:"none" help:"Override a value of the file, as inputs.epochs=3; may be repeated." placeholder:"KEY=VALUE"`
 	More   []string `arg:"" optional:"" name:"key=value" help:"More overrides, as az takes them behind --set."`
-	Stream bool     `short:"s" help:"Follow the job until it ends; the exit code tells how."`
+	Secret []string `sep:"none" help:"A secret that the file names as $${{secrets.NAME}}, from the environment, or with =@FILE from a file; may be repeated." placeholder:"NAME[=@FILE]"`
+	// The default place of docker's is not read: nothing goes anywhere unasked.
+	RegistryConfig string `help:"Pull the image with the login for its registry in this config.json of docker." placeholder:"FILE"`
+	Stream         bool   `short:"s" help:"Follow the job until it ends; the exit code tells how."`
 	output
 }
 
@@ -27,9 +30,19 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	spec, dir, err := a.readJob(c)
+	values, err := a.readSecrets(c.Secret)
 	if err != nil {
 		return err
+	}
+	spec, dir, err := a.readJob(c, values)
+	if err != nil {
+		return err
+	}
+	sealing := sealing{variables: spec.Secrets, values: values}
+	if c.RegistryConfig != "" {
+		if sealing.pull, err = registryConfig(c.RegistryConfig, spec.Job.Image); err != nil {
+			return err
+		}
 	}
 	relay, err := a.connect()
 	if err != nil {
@@ -39,6 +52,9 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 		if spec.Job.Code, err = a.sendCode(ctx, relay, resolve(dir, spec.CodePath)); err != nil {
 			return err
 		}
+	}
+	if err := sealing.seal(ctx, relay, &spec.Job); err != nil {
+		return err
 	}
 	job, created, err := relay.Submit(ctx, spec.Job)
 	var refused *client.APIError
@@ -64,7 +80,7 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 }
 
 // readJob reads and checks the job file. dir is what its paths are relative to.
-func (a *app) readJob(c *jobCreate) (spec *jobspec.Spec, dir string, err error) {
+func (a *app) readJob(c *jobCreate, values secrets) (spec *jobspec.Spec, dir string, err error) {
 	var src []byte
 	name := c.File
 	if name == "-" {
@@ -78,7 +94,7 @@ func (a *app) readJob(c *jobCreate) (spec *jobspec.Spec, dir string, err error) 
 		return nil, "", usage{fmt.Errorf("read the job file: %w", err), "give its path with --file"}
 	}
 	spec, err = jobspec.Parse(name, src, jobspec.Options{
-		Set: append(c.Set, c.More...), Name: c.Name,
+		Set: append(c.Set, c.More...), Name: c.Name, Secrets: sortedKeys(values),
 		CheckFolder: func(path string) error { return checkFolder(path, resolve(dir, path)) },
 	})
 	return spec, dir, err

@@ -31,6 +31,7 @@ func (c *checker) check(root *node) {
 	if t := root.find("type"); t != nil && !c.isCommand(t) {
 		return // the keys of another type of job would only add noise
 	}
+	c.strayed(root, "")
 	c.walk(root, "", commandJob)
 	c.command(root)
 	for _, required := range []struct{ key, hint string }{
@@ -42,6 +43,7 @@ func (c *checker) check(root *node) {
 			c.report(place{}, required.key, required.key+" is missing", required.hint)
 		}
 	}
+	c.unused()
 	job := &c.spec.Job
 	if job.Name == "" && root.find("name") == nil {
 		job.Name = newName()

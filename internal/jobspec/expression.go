@@ -73,7 +73,7 @@ func nextMarker(text string) int {
 }
 
 // kinds are the first words of Azure ML's expressions.
-var kinds = []string{"inputs", "outputs", "search_space", "parent", "default_datastore", "name", "output_name"}
+var kinds = []string{"secrets", "inputs", "outputs", "search_space", "parent", "default_datastore", "name", "output_name"}
 
 var inputRE = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
@@ -94,6 +94,9 @@ func (c *checker) resolve(n *node, key string, inputs map[string]string) string 
 		if s.marker == "" {
 			b.WriteString(s.literal)
 			continue
+		}
+		if secret(s) != "" {
+			continue // was reported as strayed
 		}
 		value, message, hint := evaluate(s, inputs)
 		if message != "" {
@@ -155,7 +158,7 @@ func defined(name string, inputs map[string]string) string {
 // plain reports expressions in a text where they would not be resolved.
 func (c *checker) plain(n *node, key string) {
 	for _, s := range scan(n.text) {
-		if s.marker == exprOpen {
+		if s.marker == exprOpen && secret(s) == "" {
 			c.report(c.marker(n, s.nth), key, fmt.Sprintf("an expression in %s is not supported yet", key),
 				"expressions are resolved in command only")
 			return

@@ -7,6 +7,10 @@
 // the schema of Azure ML knows and this version does not support yet is a
 // problem too: a key is never ignored silently.
 //
+// An environment variable may be ${{secrets.NAME}}, and nothing else beside it:
+// its value is sealed and never a part of the job's text, so secrets anywhere
+// else are a problem, and so is one without a value, or a value without a use.
+//
 // Files are bounded in size, tokens and depth, so a hostile one costs no more
 // than an honest one; anchors and aliases are refused. A scalar keeps the text
 // that the user wrote, as in 0.10 or 007, except that inputs say True and
@@ -24,6 +28,8 @@ type Options struct {
 	Set []string
 	// Name, where not empty, is the job's name instead of the file's.
 	Name string
+	// Secrets are the names of the secrets that there are values for.
+	Secrets []string
 	// CheckFolder, where not nil, says what is wrong with a local folder that
 	// the file names, so that it is told together with everything else.
 	CheckFolder func(path string) error
@@ -36,6 +42,9 @@ type Spec struct {
 	// CodePath is the local folder of the code as the file gives it, relative
 	// to the file's folder unless absolute; empty for none.
 	CodePath string
+	// Secrets has for each variable that is to be sealed the name of its
+	// secret. They are not among the job's other variables.
+	Secrets map[string]string `json:",omitempty"`
 }
 
 // Parse reads the job file src; filename is for messages only. The error is an

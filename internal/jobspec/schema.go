@@ -130,6 +130,7 @@ func readTags(c *checker, n *node, key string) {
 
 func readVariables(c *checker, n *node, key string) {
 	c.spec.Job.Env = c.texts(n, key, protocol.MaxEnv)
+	defer c.takeSecrets(n, key)
 	for _, e := range n.entries {
 		dotted := join(key, e.key)
 		if !inputRE.MatchString(e.key) {

@@ -21,6 +21,8 @@ type Job struct {
 	Code                 string            `json:"code,omitempty" doc:"digest of the code snapshot"`
 	Environment          Environment       `json:"environment"`
 	EnvironmentVariables map[string]string `json:"environment_variables,omitempty"`
+	SecretVariables      []string          `json:"secret_environment_variables,omitempty" doc:"names of the variables whose values only the cluster can read"`
+	RegistryCredentials  bool              `json:"has_registry_credentials,omitempty" doc:"whether the image is pulled with sealed credentials"`
 	Inputs               map[string]string `json:"inputs,omitempty"`
 	Compute              string            `json:"compute"`
 	Resources            Resources         `json:"resources"`

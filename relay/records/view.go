@@ -3,6 +3,8 @@ package records
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/trainrelay/trainrelay/internal/v1"
@@ -29,6 +31,7 @@ func view(rec *record, job protocol.Job, l link) v1.Job {
 		Command: job.Command, Code: job.Code,
 		Environment:          v1.Environment{Image: job.Image},
 		EnvironmentVariables: job.Env, Inputs: job.Inputs,
+		SecretVariables: slices.Sorted(maps.Keys(job.SecretEnv)), RegistryCredentials: job.PullSecret != nil,
 		Compute:         rec.Compute,
 		Resources:       v1.Resources{InstanceCount: job.Instances},
 		Priority:        rec.Priority,

@@ -80,7 +80,7 @@ func command(ctx context.Context, ts *testscript.TestScript, args ...string) *ex
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TRAINRELAY_CONFIG", "TMPDIR", "NO_COLOR", "HTTPS_PROXY"} {
+	for _, name := range []string{"PATH", "HOME", "TRAINRELAY_CONFIG", "TMPDIR", "NO_COLOR", "HTTPS_PROXY", "HF_TOKEN"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	return cmd
