@@ -29,6 +29,9 @@ type account struct {
 	CA    string `json:"ca"`
 }
 
+// RelayFiles are where the relay keeps all that it keeps: its data and its log.
+func (l *Lab) RelayFiles() []string { return []string{l.path("relay"), l.path("log", "relay.log")} }
+
 func (l *Lab) account() (account, error) {
 	var a account
 	text, err := os.ReadFile(l.ClientConfig())
