@@ -42,6 +42,9 @@ type FrontOptions struct {
 	CertFile, KeyFile string
 	MaxSnapshots      int64         // bytes of code; 0 for the default of blobs
 	SnapshotRetention time.Duration // of code that no job uses; 0 for 30 days
+	// Heartbeat is how often a silent stream shows that it lives, and its token
+	// is looked at again; 0 for the default of api.
+	Heartbeat time.Duration
 	// Serving is told that requests are being answered; may be nil.
 	Serving func()
 
@@ -232,6 +235,7 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 		Broker:     r.Broker().WebsocketURL(),
 		Health:     health.Handler(),
 		Metrics:    promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
+		Heartbeat:  f.opts.Heartbeat,
 		Version:    version.Short(),
 		Log:        f.opts.Log.With().Str("room", "api").Logger(),
 	})

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,8 +45,9 @@ func serve(t *testing.T, data string) *served {
 	serving := make(chan struct{})
 	front, err := NewFront(FrontOptions{
 		Data: data, Listener: listener, Hosts: []string{"127.0.0.1"},
-		Serving: func() { close(serving) },
-		Log:     zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Registerer: registry, Gatherer: registry,
+		Serving:   func() { close(serving) },
+		Heartbeat: 100 * time.Millisecond,
+		Log:       zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Registerer: registry, Gatherer: registry,
 	})
 	if err != nil {
 		t.Fatal(err)

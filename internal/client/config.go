@@ -23,12 +23,19 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read the client's configuration: %w", err)
 	}
-	var c Config
-	if err := json.Unmarshal(data, &c); err != nil {
+	c, err := parseConfig(data)
+	if err != nil {
 		return Config{}, fmt.Errorf("read the client's configuration %s: %w", path, err)
 	}
+	return c, nil
+}
+
+func parseConfig(data []byte) (c Config, _ error) {
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Config{}, err
+	}
 	if c.URL == "" || c.Token == "" {
-		return Config{}, fmt.Errorf("read the client's configuration %s: url or token is missing", path)
+		return Config{}, errors.New("url or token is missing")
 	}
 	return c, nil
 }

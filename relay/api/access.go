@@ -17,8 +17,8 @@ const (
 	admin       = access(v1.Admin)
 	contributor = access(v1.Contributor)
 	reader      = access(v1.Reader)
-	anAgent     = access("agent")  // who signs with a cluster's key
-	anybody     = access("nobody") // whom the operation itself looks at
+	anAgent     = access("agent")   // who signs with a cluster's key
+	anybody     = access("anybody") // whom the operation itself looks at
 )
 
 // security is how the description says it.
@@ -50,8 +50,8 @@ func operation(who access, method, path, id, summary string, errors ...int) huma
 }
 
 // allow lets a request pass whose token has the role that its operation takes,
-// and strangers at a pace.
-// An operation that does not say who may call it is nobody's.
+// and strangers at a pace. An operation that does not say who may call it is
+// nobody's.
 func (a *API) allow(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		who, said := ctx.Operation().Metadata[accessKey].(access)

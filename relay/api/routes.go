@@ -15,9 +15,14 @@ func (a *API) routes() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whatever is mounted looks at who may call it.
+	mount := func(mux *http.ServeMux, c huma.Config) huma.API {
+		api := humago.New(mux, c)
+		api.UseMiddleware(a.allow(api))
+		return api
+	}
 	user := http.NewServeMux()
-	api := humago.New(user, a.config())
-	api.UseMiddleware(a.allow(api))
+	api := mount(user, a.config())
 	a.jobRoutes(api)
 	a.computeRoutes(api)
 	a.clusterRoutes(api)
@@ -29,14 +34,13 @@ func (a *API) routes() (http.Handler, error) {
 	user.HandleFunc("/", notFound)
 
 	agent := http.NewServeMux()
-	agentAPI := humago.New(agent, a.agentConfig(api))
-	agentAPI.UseMiddleware(a.allow(agentAPI))
+	agentAPI := mount(agent, a.agentConfig(api))
 	a.agentRoutes(agentAPI)
 	a.whoamiRoute(agentAPI)
 	agent.HandleFunc("/", notFound)
 
 	joining := http.NewServeMux()
-	a.enrolRoute(humago.New(joining, a.agentConfig(api)))
+	a.enrolRoute(mount(joining, a.agentConfig(api)))
 	joining.HandleFunc("/", notFound)
 
 	mux := http.NewServeMux()

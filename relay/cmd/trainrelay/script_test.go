@@ -100,7 +100,7 @@ func relayCommand(ts *testscript.TestScript, neg bool, args []string) {
 		m.stop()
 		return
 	}
-	cmd := command(context.Background(), ts, "serve", "--data", filepath.Join(m.work, "data"), "--listen", "127.0.0.1:0")
+	cmd := command(context.Background(), ts, "serve", "--data", filepath.Join(m.work, "data"), "--listen", "127.0.0.1:0", "--log-level", "debug")
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	errs, err := os.OpenFile(filepath.Join(m.work, "relay.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
