@@ -42,6 +42,13 @@ func newRelayKey() *protocol.SigningKey {
 	return key
 }
 
+// sign makes the relay sign with the key from now on.
+func (r *relay) sign(key *protocol.SigningKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.key = key
+}
+
 func trust(keys ...*protocol.SigningKey) protocol.Trust {
 	var t protocol.Trust
 	for _, key := range keys {
