@@ -59,7 +59,6 @@ type Front struct {
 	certs     *certs.Server
 	first     *tokens.First
 	snapshots *blobs.Store
-	authority string // PEM
 }
 
 // stopTimeout is how long requests may go on when the front stops.
@@ -108,9 +107,9 @@ func (f *Front) AuthorityFile() string {
 	return f.certs.AuthorityFile()
 }
 
-// Authority is the certificate, PEM, that agents must trust; empty where the
-// operator's own is used.
-func (f *Front) Authority() string { return f.authority }
+// Authority is what agents must trust, PEM; empty where the operator's own
+// certificate is used.
+func (f *Front) Authority() string { return f.certs.Authority() }
 
 // URL is where the relay is reached.
 func (f *Front) URL() string {
@@ -129,15 +128,10 @@ func (f *Front) URL() string {
 // configuration in step with where the relay is. One that was moved away is not
 // made again: its token is not known any more.
 func (f *Front) openTokens() (err error) {
-	authority, err := f.certs.Authority()
-	if err != nil {
-		return fmt.Errorf("the relay's own authority: %w", err)
+	now := client.Config{URL: f.URL(), CA: f.Authority()}
+	if len(now.CA) > protocol.MaxCA {
+		return fmt.Errorf("the relay's own authority: %s has %d bytes, agents take at most %d", f.certs.AuthorityFile(), len(now.CA), protocol.MaxCA)
 	}
-	if len(authority) > protocol.MaxCA {
-		return fmt.Errorf("the relay's own authority: %s has %d bytes, agents take at most %d", f.certs.AuthorityFile(), len(authority), protocol.MaxCA)
-	}
-	f.authority = string(authority)
-	now := client.Config{URL: f.URL(), CA: f.authority}
 	f.first, err = tokens.Open(f.opts.Data, func(token string) error {
 		now.Token = token
 		return now.Save(f.ClientFile())

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -39,6 +40,27 @@ func (l *Lab) StopProxy(t testing.TB) {
 func (l *Lab) StartProxy(t testing.TB) {
 	t.Helper()
 	if err := l.startProxy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ResolveRelay makes the relay's name lead to another address, where an
+// imposter may stand, until restore is called.
+func (l *Lab) ResolveRelay(t testing.TB, ip string) (restore func()) {
+	t.Helper()
+	l.resolveRelay(t, ip)
+	return sync.OnceFunc(func() { l.resolveRelay(t, cloudRelayIP) })
+}
+
+// resolveRelay starts squid anew, which reads its hosts file at the start.
+func (l *Lab) resolveRelay(t testing.TB, ip string) {
+	t.Helper()
+	if err := os.WriteFile(l.path("squid", "hosts"), []byte(ip+" "+relayHost+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Also from a cleanup, when the test's context is over.
+	ctx := context.WithoutCancel(t.Context())
+	if err := errors.Join(l.host.Process("squid").Stop(ctx), l.startProxy(ctx)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -59,6 +59,8 @@ type Lab struct {
 	Image       string // with Python, scikit-learn and a shell
 	RelayHost   string // the relay's name, which squid alone can resolve
 	RelayAddr   string // its address on the cloud's side
+	RelayPort   int
+	CloudIP     string // this machine's address on the cloud's side
 	ProxyAddr   string // the proxy's address on the site
 
 	opts    Options
@@ -90,7 +92,7 @@ func Up(ctx context.Context, opts Options) (_ *Lab, err error) {
 	}
 	l := &Lab{
 		Repo: opts.Repo, Dir: opts.Dir, ClusterName: clusterName, Compute: computeName, Namespace: trainSpace,
-		Image: SklearnImage, RelayHost: relayHost, RelayAddr: fmt.Sprintf("%s:%d", cloudRelayIP, relayPort),
+		Image: SklearnImage, RelayHost: relayHost, RelayAddr: fmt.Sprintf("%s:%d", cloudRelayIP, relayPort), RelayPort: relayPort, CloudIP: cloudIP,
 		ProxyAddr: fmt.Sprintf("%s:%d", siteProxyIP, proxyPort), opts: opts,
 	}
 	defer func() {

@@ -2,7 +2,9 @@
 // authority and a server certificate, made at the first start and kept in a
 // folder, or files that the operator provides.
 //
-// The authority lives ten years and is what users and agents trust; the server
+// The authority lives ten years and is what users and agents trust. A year before
+// its end the next one is made and announced beside it, and takes over when most
+// of that year is over: who has asked in between notices nothing. The server
 // certificate lives one, and is renewed by itself when it is about to expire or
 // the relay's names have changed, at start and while the relay runs. Files that
 // somebody changes, the operator's or those made here, are read anew within
@@ -54,7 +56,8 @@ type Options struct {
 type Server struct {
 	opts    Options
 	current atomic.Pointer[tls.Certificate]
-	look    time.Duration // lookEvery, but in tests
+	trust   atomic.Pointer[string] // what Authority is
+	look    time.Duration          // lookEvery, but in tests
 }
 
 // Load reads the certificate, and makes one where there is none that will do.
@@ -80,7 +83,12 @@ func (s *Server) Renew() error {
 	if err != nil {
 		return err
 	}
+	trust, err := s.announced()
+	if err != nil {
+		return err
+	}
 	s.current.Store(cert)
+	s.trust.Store(&trust)
 	return nil
 }
 
@@ -99,16 +107,12 @@ func (s *Server) Names(host string) bool {
 	return s.current.Load().Leaf.VerifyHostname(host) == nil
 }
 
-// Authority is the certificate, PEM, that clients must trust; nil where the
-// operator's own is used, of which clients know the authority themselves.
-func (s *Server) Authority() ([]byte, error) {
-	if s.opts.CertFile != "" {
-		return nil, nil
-	}
-	return os.ReadFile(s.AuthorityFile())
-}
+// Authority is what clients must trust, PEM: the authority and, when its end
+// comes, the next one, too; empty where the operator's own certificate is used,
+// of which clients know the authority themselves.
+func (s *Server) Authority() string { return *s.trust.Load() }
 
-// AuthorityFile is where Authority lies.
+// AuthorityFile is where the authority lies that signs.
 func (s *Server) AuthorityFile() string { return filepath.Join(s.opts.Dir, "ca.crt") }
 
 // own reads the operator's files.
@@ -144,27 +148,6 @@ func (s *Server) made() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("the relay's own certificate: %w", err)
 	}
 	return &cert, nil
-}
-
-// authority reads the authority, or makes it at the first start. One that
-// cannot be read is not replaced: clients trust it.
-func (s *Server) authority() (tls.Certificate, error) {
-	keyFile := filepath.Join(s.opts.Dir, "ca.key")
-	cert, err := tls.LoadX509KeyPair(s.AuthorityFile(), keyFile)
-	if !errors.Is(err, os.ErrNotExist) {
-		return cert, err
-	}
-	if _, err := os.Stat(s.AuthorityFile()); err == nil {
-		return tls.Certificate{}, fmt.Errorf("%s is there and %s is not: restore it, or remove both and let all users and agents trust a new one", s.AuthorityFile(), keyFile)
-	}
-	if err := os.MkdirAll(s.opts.Dir, 0o700); err != nil {
-		return tls.Certificate{}, err
-	}
-	cert, err = newAuthority(s.opts.Now())
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return cert, save(s.AuthorityFile(), keyFile, cert)
 }
 
 // does reports whether a certificate can be used on.

@@ -48,7 +48,7 @@ func (s *Server) print() [sha256.Size]byte {
 	files := []string{s.opts.CertFile, s.opts.KeyFile}
 	if s.opts.CertFile == "" {
 		files = nil
-		for _, name := range []string{"ca.crt", "ca.key", "server.crt", "server.key"} {
+		for _, name := range []string{"ca.crt", "ca.key", "ca-next.crt", "ca-next.key", "server.crt", "server.key"} {
 			files = append(files, filepath.Join(s.opts.Dir, name))
 		}
 	}
