@@ -153,9 +153,17 @@ func (f *Front) openTokens() (err error) {
 }
 
 // enrolment tells an agent that has joined which cluster it is of and what to
-// trust. It is signed with the key that the agent's token names.
-func (f *Front) enrolment(r *Relay, e *protocol.Enrol, cluster, key string) ([]byte, error) {
+// trust, and notes the latter, so that no key ends that the agent has just learnt.
+// It is signed with the key that the agent's token names.
+func (f *Front) enrolment(ctx context.Context, r *Relay, e *protocol.Enrol, cluster, key string) ([]byte, error) {
 	answer := &protocol.Enrolment{Nonce: e.Nonce, Cluster: cluster, Trust: r.Keys().Trust(f.Authority())}
+	var ids []string
+	for _, trusted := range answer.Trust.Keys {
+		ids = append(ids, trusted.ID())
+	}
+	if err := r.Jobs().Trusts(ctx, cluster, ids); err != nil {
+		return nil, err
+	}
 	return protocol.EncodeSigned(answer, r.Keys().For([]string{key}))
 }
 
@@ -225,13 +233,15 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 		Keys:   apiKeys{r.Keys(), r.Jobs()},
 		Tokens: apiTokens{r.Jobs()}, User: f.users(r.Jobs()), Named: f.certs.Names, Status: status,
 		SigningKey: func() protocol.RelayKey { return r.Keys().Current().Public() },
-		Enrolment:  func(e *protocol.Enrol, cluster, key string) ([]byte, error) { return f.enrolment(r, e, cluster, key) },
-		Broker:     r.Broker().WebsocketURL(),
-		Health:     health.Handler(),
-		Metrics:    promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
-		Heartbeat:  f.opts.Heartbeat,
-		Version:    version.Short(),
-		Log:        f.opts.Log.With().Str("room", "api").Logger(),
+		Enrolment: func(ctx context.Context, e *protocol.Enrol, cluster, key string) ([]byte, error) {
+			return f.enrolment(ctx, r, e, cluster, key)
+		},
+		Broker:    r.Broker().WebsocketURL(),
+		Health:    health.Handler(),
+		Metrics:   promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
+		Heartbeat: f.opts.Heartbeat,
+		Version:   version.Short(),
+		Log:       f.opts.Log.With().Str("room", "api").Logger(),
 	})
 }
 

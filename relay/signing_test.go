@@ -3,13 +3,16 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay/audit"
 	"github.com/trainrelay/trainrelay/relay/signing"
@@ -211,5 +214,33 @@ func TestIncidentsAreAudited(t *testing.T) {
 	c, err := r.Jobs().Cluster(t.Context(), "c")
 	if err != nil || c.Incidents == nil || c.Incidents.Count != 3 || c.Incidents.Last != incident {
 		t.Errorf("%+v, %v", c.Incidents, err)
+	}
+}
+
+// TestKeyOfANewcomer: a cluster that has joined and not synced yet needs the
+// keys that it has just learnt; the API says so, and what it costs to go on.
+func TestKeyOfANewcomer(t *testing.T) {
+	s := serve(t, t.TempDir())
+	s.join(t, "c")
+	rotate(t, s.running)
+	keys, err := s.client.Keys(t.Context())
+	if err != nil || len(keys) != 2 || !keys[0].Current || !slices.Equal(keys[1].NeededBy, []string{"c"}) {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	refused := new(client.APIError)
+	if _, err := s.client.RetireKey(t.Context(), keys[1].ID, false); !errors.As(err, &refused) || refused.Status != http.StatusConflict || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("retired with %v", err)
+	}
+	retired, err := s.client.RetireKey(t.Context(), keys[1].ID, true)
+	if err != nil || !slices.Equal(retired.MustJoinAgain, []string{"c"}) {
+		t.Errorf("%+v, %v", retired, err)
+	}
+	s.join(t, "c") // again, and all is well
+	if keys, err = s.client.Keys(t.Context()); err != nil || len(keys) != 1 || !slices.Equal(keys[0].TrustedBy, []string{"c"}) {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	entries, _, err := s.Audit().List(t.Context(), audit.Query{Action: "key.*"})
+	if err != nil || len(entries) != 3 { // refused, said so, by force
+		t.Errorf("%+v, %v", entries, err)
 	}
 }

@@ -114,7 +114,7 @@ type Options struct {
 	SigningKey func() protocol.RelayKey
 	// Enrolment is the answer to an agent that has joined a cluster, signed
 	// with the key of that ID.
-	Enrolment func(e *protocol.Enrol, cluster, keyID string) ([]byte, error)
+	Enrolment func(ctx context.Context, e *protocol.Enrol, cluster, keyID string) ([]byte, error)
 	// Named reports whether the relay is reached by the host name.
 	Named func(host string) bool
 	// Status is the status of HTTP that an error of the stores stands for.

@@ -63,7 +63,7 @@ func (a *API) enrol(ctx context.Context, in *enrolInput) (*enrolOutput, error) {
 	if err != nil {
 		return nil, a.fail(err)
 	}
-	signed, err := a.opts.Enrolment(e, cluster, key)
+	signed, err := a.opts.Enrolment(ctx, e, cluster, key)
 	if err != nil {
 		return nil, a.fail(err)
 	}
