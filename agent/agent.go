@@ -59,6 +59,7 @@ const (
 // Options are what an Agent is made of.
 type Options struct {
 	Relay *url.URL // https://host[:port]; http is for tests on loopback
+	NATS  *url.URL // tls:// or nats://host[:port] of its NATS server; nil for a WebSocket at the relay
 	Dial  dial.Options
 
 	Cluster     string   // the cluster's name at the relay
@@ -104,6 +105,9 @@ func (o *Options) validate() error {
 		errs = append(errs, errors.New("no URL of the relay; expected https://host[:port]"))
 	case o.Relay.Scheme != "https" && o.Relay.Scheme != "http":
 		errs = append(errs, fmt.Errorf("the relay's URL has scheme %q; expected https://host[:port]", o.Relay.Scheme))
+	}
+	if o.NATS != nil && (o.NATS.Host == "" || o.NATS.User != nil || o.NATS.Scheme != "tls" && o.NATS.Scheme != "nats") {
+		errs = append(errs, errors.New("the URL of the relay's NATS server is not one; expected tls://host[:port], without a user"))
 	}
 	errs = append(errs, protocol.CheckLabel("cluster", o.Cluster))
 	need("configuration of the Kubernetes API", o.Kube == nil)

@@ -127,9 +127,13 @@ func busOptions(o Options, dialer *dial.Dialer, key nkeys.KeyPair) (bus.Options,
 	if o.Relay.Scheme == "http" {
 		at.Scheme = "ws"
 	}
+	if o.NATS != nil {
+		at = *o.NATS
+	}
 	return bus.Options{
 		URL:         at.String(),
 		Dialer:      dialer,
+		TLS:         dialer.TLSConfig(),
 		Nkey:        public,
 		Sign:        key.Sign,
 		InboxPrefix: protocol.InboxPrefix(o.Cluster),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -117,19 +116,19 @@ func addCluster(t *testing.T, r *running, name string) nkeys.KeyPair {
 	return kp
 }
 
-func dial(r *running, cluster string, kp nkeys.KeyPair) (*nats.Conn, error) {
+func dialNATS(r *running, cluster string, kp nkeys.KeyPair) (*nats.Conn, error) {
 	public, err := kp.PublicKey()
 	if err != nil {
 		return nil, err
 	}
-	return nats.Connect(strings.Replace(r.Broker().WebsocketURL(), "http", "ws", 1),
+	return nats.Connect(r.natsURL(), r.trustNATS(),
 		nats.Nkey(public, kp.Sign), nats.CustomInboxPrefix(protocol.InboxPrefix(cluster)), nats.NoReconnect())
 }
 
 // lead connects an agent that leads with a session of its own.
 func lead(t *testing.T, r *running, cluster, session string, kp nkeys.KeyPair) *agent {
 	t.Helper()
-	conn, err := dial(r, cluster, kp)
+	conn, err := dialNATS(r, cluster, kp)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,10 @@ import (
 	"github.com/trainrelay/trainrelay/relay/broker"
 )
 
-func TestDeadLetters(t *testing.T) {
-	r := start(t, Options{Data: t.TempDir()})
+func TestDeadLetters(t *testing.T) { everyBroker(t, testDeadLetters) }
+
+func testDeadLetters(t *testing.T, opts Options) {
+	r := start(t, opts)
 	a := lead(t, r, "c", "one", addCluster(t, r, "c"))
 	letters := []string{"no json", `{"v":1,"kind":"log","body":{}}`, `{"v":9,"kind":"sync","body":{}}`, strings.Repeat("x", protocol.MaxMessage+1)}
 	for _, letter := range letters {
@@ -43,53 +45,11 @@ func TestDeadLetters(t *testing.T) {
 	a.join() // the relay lives on
 }
 
-// TestClustersAreApart: a cluster's key opens its own subjects only.
-func TestClustersAreApart(t *testing.T) {
-	r := start(t, Options{Data: t.TempDir()})
-	a := lead(t, r, "a", "one", addCluster(t, r, "a"))
-	b := lead(t, r, "b", "one", addCluster(t, r, "b"))
-	a.join()
-	b.join()
-	submit(t, r, sampleJob("of-b", "b"))
-	wantStarts(t, b.room(1), attempt("of-b", 1))
-
-	denied := make(chan error, 16)
-	a.conn.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err })
-	for _, subject := range []string{"up.b.sync", "up.b.event", "nudge.a", "nudge.b", "_INBOX_b.guess", "$JS.API.STREAM.INFO.KV_JOBS", "$KV.JOBS.of-b.status", "dead.x", "log.of-b.1.0", "$SYS.REQ.SERVER.PING"} {
-		if err := a.conn.Publish(subject, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-denied; !errors.Is(err, nats.ErrPermissionViolation) {
-			t.Errorf("publish to %s: %v", subject, err)
-		}
-	}
-	for _, subject := range []string{"up.>", "up.b.*", "nudge.*", "nudge.b", "_INBOX_b.>", ">", "$SYS.>", "_R_.>"} {
-		if _, err := a.conn.SubscribeSync(subject); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-denied; !errors.Is(err, nats.ErrPermissionViolation) {
-			t.Errorf("subscribe to %s: %v", subject, err)
-		}
-	}
-	// Through its own subjects it says nothing of b's attempts either.
-	if results := a.tell(a.event(attempt("of-b", 1), protocol.Failed)); results[0].Outcome != protocol.Unknown {
-		t.Errorf("a's word on b's attempt: %s", results[0].Outcome)
-	}
-	if reply := a.sync(protocol.Sync{Room: []protocol.Room{{Compute: "b", Free: 5}}, Held: []protocol.Ref{attempt("of-b", 1)}}); len(reply.Starts)+len(reply.Cancels) != 0 {
-		t.Errorf("a was answered %+v for b's compute", reply)
-	}
-	reply := new(protocol.LogReply)
-	if err := ask(a, protocol.VerbLog, &protocol.LogChunk{Ref: attempt("of-b", 1), Data: []byte("x")}, reply); err != nil || !reply.Unknown {
-		t.Errorf("a's output for b's attempt: %+v, %v", reply, err)
-	}
-	wantState(t, r, "of-b", protocol.Queued, "")
-}
-
 // connect tries to connect until the server says yes or no: a connection that
 // it closes may break before its words are read.
-func connect(url string, option nats.Option) error {
+func connect(r *running, options ...nats.Option) error {
 	for {
-		conn, err := nats.Connect(url, option)
+		conn, err := nats.Connect(r.natsURL(), append(options, r.trustNATS())...)
 		if broken := new(net.OpError); errors.As(err, &broken) {
 			continue
 		}
@@ -100,9 +60,10 @@ func connect(url string, option nats.Option) error {
 	}
 }
 
-func TestWhoMayConnect(t *testing.T) {
-	r := start(t, Options{Data: t.TempDir()})
-	url := strings.Replace(r.Broker().WebsocketURL(), "http", "ws", 1)
+func TestWhoMayConnect(t *testing.T) { everyBroker(t, testWhoMayConnect) }
+
+func testWhoMayConnect(t *testing.T, opts Options) {
+	r := start(t, opts)
 	stranger, unknown := newKey(t)
 	key := addCluster(t, r, "c")
 	public, err := key.PublicKey()
@@ -116,7 +77,7 @@ func TestWhoMayConnect(t *testing.T) {
 		"a stranger's key":       nats.Nkey(unknown, stranger.Sign),
 		"a key without its seed": nats.Nkey(public, stranger.Sign),
 	} {
-		if err := connect(url, option); !errors.Is(err, nats.ErrAuthorization) {
+		if err := connect(r, option); !errors.Is(err, nats.ErrAuthorization) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -125,15 +86,17 @@ func TestWhoMayConnect(t *testing.T) {
 	a.join()
 	closed := make(chan struct{})
 	a.conn.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	began := time.Now()
 	if _, err := r.Jobs().Disconnect(t.Context(), "c", "admin", false); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-closed:
+		t.Logf("cut %v after the cluster was disconnected", time.Since(began))
 	case <-time.After(10 * time.Second):
 		t.Fatal("the connection of a cluster that was disconnected is still open")
 	}
-	if err := connect(url, nats.Nkey(public, key.Sign)); !errors.Is(err, nats.ErrAuthorization) {
+	if err := connect(r, nats.Nkey(public, key.Sign)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("the key of a cluster that was disconnected: %v", err)
 	}
 	// A new key opens the same cluster.

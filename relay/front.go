@@ -237,6 +237,7 @@ func (f *Front) handler(ctx context.Context, r *Relay) (*api.API, error) {
 			return f.enrolment(ctx, r, e, cluster, key)
 		},
 		Broker:    r.Broker().WebsocketURL(),
+		BrokerTLS: r.Broker().WebsocketTLS(),
 		Health:    health.Handler(),
 		Metrics:   promhttp.HandlerFor(f.opts.Gatherer, promhttp.HandlerOpts{}),
 		Heartbeat: f.opts.Heartbeat,

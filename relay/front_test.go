@@ -7,98 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/nats-io/nkeys"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 
 	"github.com/trainrelay/trainrelay/internal/client"
-	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
-
-// served is a relay with its front, and a client of it.
-type served struct {
-	*running
-	front  *Front
-	client *client.Client
-	config client.Config
-}
-
-// serve runs a relay with its front on a port of its own.
-func serve(t *testing.T, data string) *served {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry := prometheus.NewRegistry()
-	serving := make(chan struct{})
-	front, err := NewFront(FrontOptions{
-		Data: data, Listener: listener, Hosts: []string{"127.0.0.1"},
-		Serving:   func() { close(serving) },
-		Heartbeat: 100 * time.Millisecond,
-		Log:       zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Registerer: registry, Gatherer: registry,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &served{front: front}
-	// Closed last, when the relay has stopped: nothing the client does may
-	// keep the relay from stopping.
-	t.Cleanup(func() { s.client.Close() })
-	s.running = start(t, Options{Data: data, Front: front.Run, Registerer: registry})
-	<-serving
-	if s.config, err = client.LoadConfig(front.ClientFile()); err != nil {
-		t.Fatal(err)
-	}
-	if s.client, err = client.New(s.config, client.Options{UserAgent: "test"}); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// join joins a cluster over HTTP.
-func (s *served) join(t *testing.T, name string) *testkit.Joined {
-	t.Helper()
-	token, err := s.client.Connect(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	joined, err := s.enrol(t, token.Token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return joined
-}
-
-// enrol uses a join token, as an agent with fresh keys.
-func (s *served) enrol(t *testing.T, token string) (*testkit.Joined, error) {
-	t.Helper()
-	transport := &http.Transport{TLSClientConfig: s.trust()}
-	defer transport.CloseIdleConnections()
-	return testkit.Join(t.Context(), &http.Client{Transport: transport}, s.config.URL, token)
-}
-
-// setUp joins a cluster with a compute of the same name, over HTTP, and returns
-// the key of its agent.
-func (s *served) setUp(t *testing.T, name string) nkeys.KeyPair {
-	t.Helper()
-	joined := s.join(t, name)
-	if _, created, err := s.client.PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}); err != nil || !created {
-		t.Fatal(created, err)
-	}
-	return joined.Key
-}
 
 // wantRefusal checks that the relay refused with the status and words.
 func wantRefusal(t *testing.T, err error, status int, words string) *client.APIError {

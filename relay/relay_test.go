@@ -18,8 +18,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestPathOfAJob is the whole path: submit, sync, start, events, end.
-func TestPathOfAJob(t *testing.T) {
-	r := start(t, Options{Data: t.TempDir()})
+func TestPathOfAJob(t *testing.T) { everyBroker(t, testPathOfAJob) }
+
+func testPathOfAJob(t *testing.T, opts Options) {
+	r := start(t, opts)
 	key := addCluster(t, r, "onprem")
 	submit(t, r, sampleJob("iris", "onprem"))
 	wantState(t, r, "iris", protocol.Queued, protocol.WaitingForCluster)

@@ -18,6 +18,7 @@ import (
 // what else has to be set for it to matter.
 var changes = map[string]string{
 	"relay.url":                     "relay.url=https://other.example.com",
+	"relay.natsURL":                 "relay.natsURL=tls://nats.example.com:4222",
 	"relay.caBundle":                "relay.caBundle=-----BEGIN CERTIFICATE-----",
 	"cluster.name":                  "cluster.name=other",
 	"join.token":                    "join.token=trj_" + strings.Repeat("A", 64),

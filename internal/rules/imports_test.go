@@ -42,6 +42,8 @@ func TestForbidden(t *testing.T) {
 		{"agent/link", "github.com/nats-io/nats.go", false, false},
 		{"agent/logs", "github.com/nats-io/nats.go", true, false},
 		{"agent/link", "github.com/nats-io/nats-server/v2/server", true, false},
+		{"relay/broker", "github.com/nats-io/jwt/v2", false, false},
+		{"relay/api", "github.com/nats-io/jwt/v2", true, false},
 		{"e2e/lab", "./relay", false, false},
 	} {
 		for _, test := range []bool{false, true} {
@@ -74,8 +76,8 @@ func forbidden(dir, imported string, test bool) string {
 		return "protocol imports only the standard library"
 	case imported == "github.com/nats-io/nats.go" && !within(dir, "internal/bus", "agent/link", "relay/broker", "relay/records", "relay/logs", "relay/audit"):
 		return "NATS stays in the rooms that speak it"
-	case within(imported, "github.com/nats-io/nats-server") && !within(dir, "relay/broker"):
-		return "the embedded server is the broker's"
+	case within(imported, "github.com/nats-io/nats-server", "github.com/nats-io/jwt") && !within(dir, "relay/broker"):
+		return "the server, and what it is told of its clients, is the broker's"
 	}
 	for _, side := range []string{"agent", "relay"} {
 		here, there := room(dir, side), room(strings.TrimPrefix(imported, "./"), side)

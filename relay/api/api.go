@@ -21,6 +21,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"iter"
@@ -119,8 +120,11 @@ type Options struct {
 	Named func(host string) bool
 	// Status is the status of HTTP that an error of the stores stands for.
 	Status func(error) int
-	// Broker is where the broker's WebSocket listens, such as http://127.0.0.1:1.
+	// Broker is where the broker's WebSocket listens, such as http://127.0.0.1:1;
+	// empty where agents do not come this way.
 	Broker string
+	// BrokerTLS verifies it where it is reached by https.
+	BrokerTLS *tls.Config
 	// Health serves /healthz and /readyz.
 	Health http.Handler
 	// Metrics serves /metrics.

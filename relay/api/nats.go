@@ -13,12 +13,20 @@ import (
 // natsProxy forwards agents' WebSockets to the broker, which authenticates
 // them. The way does not use the machine's proxy settings.
 func (a *API) natsProxy() (http.Handler, error) {
+	if a.opts.Broker == "" {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			problem(w, http.StatusNotFound, "agents of this relay connect to its NATS server directly: set the chart's relay.natsURL, or start the relay with --nats-websocket to let them in here, too")
+		}), nil
+	}
 	target, err := url.Parse(a.opts.Broker)
 	if err != nil {
 		return nil, fmt.Errorf("the broker's address: %w", err)
 	}
 	proxy := &httputil.ReverseProxy{
-		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, DisableKeepAlives: true},
+		Transport: &http.Transport{
+			DialContext:     (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSClientConfig: a.opts.BrokerTLS, TLSHandshakeTimeout: 5 * time.Second, DisableKeepAlives: true,
+		},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.URL.Path, r.Out.URL.RawPath, r.Out.URL.RawQuery = "/", "", ""

@@ -56,7 +56,7 @@ type Options struct {
 	MaxAgents int
 	// MaxConnections bounds the connections of one cluster's key; 0 for 1000.
 	MaxConnections int
-	// MaxRequests bounds the requests of one cluster in a second; 0 for 500.
+	// MaxRequests bounds the requests of one cluster in a second; 0 for 2000.
 	MaxRequests int
 	// AgentLife is how long a connection lives before its agent has to prove
 	// itself anew, up to a fifth less; 0 for an hour.
@@ -115,7 +115,7 @@ func New(opts Options) (*Broker, error) {
 		opts.MaxConnections = 1000
 	}
 	if opts.MaxRequests == 0 {
-		opts.MaxRequests = 500
+		opts.MaxRequests = 2000
 	}
 	if opts.AgentLife == 0 {
 		opts.AgentLife = time.Hour
@@ -290,6 +290,17 @@ func (b *Broker) WebsocketURL() string {
 		return b.opts.External.Websocket
 	}
 	return "http" + b.server.WebsocketURL()[len("ws"):]
+}
+
+// WebsocketTLS verifies the server there; nil for the system's authorities, or
+// where it is on loopback without TLS.
+func (b *Broker) WebsocketTLS() *tls.Config {
+	if b.server != nil || b.opts.External.TLS == nil {
+		return nil
+	}
+	config := b.opts.External.TLS.Clone()
+	config.NextProtos = []string{"http/1.1"} // what a WebSocket begins with
+	return config
 }
 
 // Agents is how many agents' connections are open.

@@ -230,31 +230,3 @@ func TestEveryWriteIsSynced(t *testing.T) {
 		t.Errorf("the server acknowledges before it syncs (%v)", err)
 	}
 }
-
-// TestStopUnderChurn: agents that come and go while the broker stops do not
-// bring it down.
-func TestStopUnderChurn(t *testing.T) {
-	b := start(t, t.TempDir())
-	kp, public := admitted(t, b)
-	address := strings.Replace(b.WebsocketURL(), "http", "ws", 1)
-	agentOf(t, b, kp)
-	stopped := make(chan struct{})
-	var agents sync.WaitGroup
-	for range 8 {
-		agents.Go(func() {
-			for {
-				select {
-				case <-stopped:
-					return
-				default:
-				}
-				if conn, err := nats.Connect(address, nats.Nkey(public, kp.Sign), nats.Timeout(time.Second), nats.NoReconnect()); err == nil {
-					conn.Close()
-				}
-			}
-		})
-	}
-	b.Stop()
-	close(stopped)
-	agents.Wait()
-}

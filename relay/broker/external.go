@@ -116,7 +116,7 @@ func (b *Broker) connectExternal(ctx context.Context) (err error) {
 func explain(what string, err error) error {
 	fix := "is the server up, and does --nats-url name it?"
 	switch {
-	case errors.Is(err, nats.ErrAuthorization):
+	case errors.Is(err, nats.ErrAuthorization), strings.Contains(err.Error(), "expected 'PONG'"): // a server that asks about strangers
 		fix = "the server does not know the relay's key: configure it with the output of `trainrelay nats config --keys DIR`, of the same folder as --nats-keys"
 	case strings.Contains(err.Error(), "x509:"):
 		fix = "the server's certificate is not trusted: name its authority with --nats-ca-file"
@@ -130,7 +130,7 @@ func explain(what string, err error) error {
 func (b *Broker) checkServers(ctx context.Context) error {
 	servers := 0
 	var found error
-	err := b.askServers(ctx, subjectVarz, nil, sweepTime, func(data []byte) {
+	err := b.askServers(ctx, subjectVarz, nil, func(data []byte) {
 		var answer struct {
 			Server struct {
 				Name string `json:"name"`

@@ -58,7 +58,7 @@ func (b *Broker) watchConnections(ctx context.Context) error {
 	if b.server != nil {
 		return nil // nobody is there yet
 	}
-	return b.eachConnection(ctx, "", sweepTime, func(key string, at place) {
+	return b.eachConnection(ctx, "", func(key string, at place) {
 		b.callout.connections.seen(key, at, b.memory())
 	})
 }
@@ -81,11 +81,12 @@ func (b *Broker) went(event presenceEvent) {
 	b.callout.connections.gone(place{event.Server.ID, event.Client.ID})
 }
 
-// sweepTime is how long servers are listened to for who is connected, and
-// sweeps how often they are asked when a key is cut off.
+// sweepTime is how long the servers' first answer is waited for, lull how long
+// the next one, and sweeps how often they are asked when a key is cut off.
 const (
-	sweepTime = time.Second
-	sweeps    = 2
+	sweepTime = 2 * time.Second
+	lull      = 300 * time.Millisecond
+	sweeps    = 3
 )
 
 // Disconnect cuts the connections that were made with the key, at all servers.
@@ -97,7 +98,7 @@ func (b *Broker) Disconnect(publicKey string) {
 	}
 	b.work.Go(func() {
 		for range sweeps {
-			err := b.eachConnection(b.working, publicKey, sweepTime, func(_ string, at place) { b.kick(at) })
+			err := b.eachConnection(b.working, publicKey, func(_ string, at place) { b.kick(at) })
 			if err != nil && b.working.Err() == nil {
 				b.opts.Log.Error().Err(err).Msg("cannot list an agent's connections to cut them; they end when their credentials expire")
 			}
@@ -116,7 +117,7 @@ func (b *Broker) kick(at place) {
 
 // eachConnection asks all servers for the agents' connections, those of one key
 // or, where it is empty, all, and calls visit with what they answer in time.
-func (b *Broker) eachConnection(ctx context.Context, key string, wait time.Duration, visit func(key string, at place)) error {
+func (b *Broker) eachConnection(ctx context.Context, key string, visit func(key string, at place)) error {
 	request, err := json.Marshal(struct {
 		Auth    bool   `json:"auth"`
 		User    string `json:"user,omitempty"`
@@ -126,7 +127,7 @@ func (b *Broker) eachConnection(ctx context.Context, key string, wait time.Durat
 	if err != nil {
 		return fmt.Errorf("ask for connections: %w", err)
 	}
-	return b.askServers(ctx, subjectConnz, request, wait, func(data []byte) {
+	return b.askServers(ctx, subjectConnz, request, func(data []byte) {
 		var list connectionList
 		if json.Unmarshal(data, &list) != nil {
 			return
@@ -139,9 +140,7 @@ func (b *Broker) eachConnection(ctx context.Context, key string, wait time.Durat
 
 // askServers sends a request to all servers and calls take with each answer
 // that comes in time.
-func (b *Broker) askServers(ctx context.Context, subject string, request []byte, wait time.Duration, take func([]byte)) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+func (b *Broker) askServers(ctx context.Context, subject string, request []byte, take func([]byte)) error {
 	inbox := b.system.NewRespInbox()
 	answers, err := b.system.SubscribeSync(inbox)
 	if err != nil {
@@ -151,8 +150,10 @@ func (b *Broker) askServers(ctx context.Context, subject string, request []byte,
 	if err := b.system.PublishRequest(subject, inbox, request); err != nil {
 		return fmt.Errorf("ask the NATS servers: %w", err)
 	}
-	for {
-		m, err := answers.NextMsgWithContext(ctx)
+	for wait := sweepTime; ; wait = lull {
+		next, cancel := context.WithTimeout(ctx, wait)
+		m, err := answers.NextMsgWithContext(next)
+		cancel()
 		if err != nil {
 			return nil // how many servers there are, only time tells
 		}

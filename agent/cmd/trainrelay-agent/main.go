@@ -49,6 +49,7 @@ type grammar struct {
 // run is the command line of "trainrelay-agent run".
 type run struct {
 	RelayURL      *url.URL `required:"" placeholder:"https://HOST[:PORT]" help:"The relay."`
+	NATSURL       *url.URL `name:"nats-url" placeholder:"tls://HOST[:PORT]" help:"The relay's NATS server, where it has one that agents reach directly; by default they connect to the relay itself."`
 	RelayCAFile   string   `name:"relay-ca-file" placeholder:"FILE" help:"Certificates (PEM) to trust for the relay, beside the system's and what it says itself once the cluster has joined."`
 	Secret        string   `default:"trainrelay-agent" placeholder:"NAME" help:"The Secret in this pod's namespace where the cluster's credentials are kept; it has to exist (default ${default})."`
 	JoinTokenFile string   `placeholder:"FILE" help:"The token that 'trainrelay cluster connect' gave; it is used once, and may be missing after that."`
@@ -134,7 +135,7 @@ func (r *run) run() error {
 // options reads the files that the flags name.
 func (r *run) options(getenv func(string) string) (agent.DaemonOptions, error) {
 	o := agent.Options{
-		Relay: r.RelayURL, Namespaces: r.Namespaces,
+		Relay: r.RelayURL, NATS: r.NATSURL, Namespaces: r.Namespaces,
 		NodeName: r.NodeName, PodName: r.PodName, PodNamespace: r.PodNamespace,
 		GatewayListen:  r.GatewayListen,
 		Workload:       workload.Options{LaunchImage: r.LaunchImage, GatewayURL: r.GatewayURL, ImagePullSecrets: r.ImagePullSecret},

@@ -51,6 +51,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
   {{- range list
     (list "RELAY_URL" .Values.relay.url)
+    (list "NATS_URL" .Values.relay.natsURL)
     (list "SECRET" (include "agent.name" .))
     (list "JOIN_TOKEN_FILE" "/etc/trainrelay/join/token")
     (list "RELAY_CA_FILE" (ternary "/etc/trainrelay/ca/relay.crt" "" (ne (trim .Values.relay.caBundle) "")))
