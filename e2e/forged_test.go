@@ -164,15 +164,20 @@ func TestForgedCommands(t *testing.T) {
 	evil, leave := stand(t)
 	name := unique("genuine")
 	submit(t, name, "command: echo genuine")
+	nothing := func() {
+		t.Helper()
+		if jobs := append(kubernetesJobs(t, name), kubernetesJobs(t, "forged")...); len(jobs) > 0 {
+			t.Fatalf("forged commands made the Job %s, which runs %q", jobs[0].Name, jobs[0].Spec.Template.Spec.Containers[0].Args)
+		}
+	}
 	for deadline := time.Now().Add(4 * time.Minute); !evil.worked(); time.Sleep(200 * time.Millisecond) {
+		nothing()
 		if time.Now().After(deadline) {
-			t.Fatalf("the imposter delivered %v", evil.done)
+			t.Fatal("the imposter did not deliver each attack")
 		}
 	}
 	site(t).WaitForAgentLog(t, "security incident")
-	if jobs := append(kubernetesJobs(t, name), kubernetesJobs(t, "forged")...); len(jobs) > 0 {
-		t.Errorf("%d Kubernetes Jobs were made by forged commands: %s", len(jobs), jobs[0].Name)
-	}
+	nothing()
 
 	leave()
 	waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Completed })
