@@ -35,6 +35,7 @@ type setup struct {
 	relay   string // URL; empty for relayTarget's
 	ca      []byte // trusted for the relay; nil for the relay's own
 	proxyCA []byte // trusted for the proxy
+	debug   bool   // log everything
 }
 
 // agent is a running agent, which is a cluster of its own.
@@ -90,6 +91,9 @@ func (a *agent) run(s setup, token string) {
 		"--health-listen", fmt.Sprintf("%s:%d", a.ip, a.health), "--log-format", "json",
 		"--policy-file", writeFile(a.t, dir+"/policy.yaml", "{}"),
 	}
+	if s.debug {
+		c.args = append(c.args, "--log-level", "debug")
+	}
 	if s.proxyCA != nil {
 		c.args = append(c.args, "--proxy-ca-file", writeFile(a.t, dir+"/proxy-ca.pem", string(s.proxyCA)))
 	}
@@ -122,7 +126,7 @@ func (a *agent) stop() {
 func (a *agent) check() (report string) {
 	a.t.Helper()
 	c := a.command
-	c.name += "-check"
+	c.name += fmt.Sprintf("-check-%d", ports.Add(1))
 	c.args = slices.Clone(c.args)
 	c.args[1] = "check"
 	process, err := world.start(a.t.Context(), c)

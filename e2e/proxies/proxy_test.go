@@ -1,6 +1,7 @@
 package proxies
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -33,7 +34,7 @@ type proxy struct {
 // newProxy makes a proxy that is not started yet. Its folder is dir.
 func newProxy(t *testing.T, name string) (p *proxy, dir string) {
 	t.Helper()
-	name = "proxy-" + name
+	name = fmt.Sprintf("proxy-%s-%d", name, ports.Add(1))
 	dir = world.path(name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -120,11 +121,13 @@ func (p *proxy) targets() map[string]int {
 
 // squidOptions make squid another proxy.
 type squidOptions struct {
-	tls     bool // to the proxy itself, with a certificate of a CA of its own
-	bump    bool // it intercepts TLS, with a CA of its own
-	upgrade bool // and lets WebSockets through where it does
-	more    string
-	rules   string // http_access lines before all others
+	addr      string             // where it listens, when not just anywhere
+	authority *testkit.Authority // of its certificates; one of its own when nil
+	tls       bool               // to the proxy itself, with a certificate of a CA of its own
+	bump      bool               // it intercepts TLS, with a CA of its own
+	upgrade   bool               // and lets WebSockets through where it does
+	more      string
+	rules     string // http_access lines before all others
 }
 
 const squidConfig = `
@@ -150,8 +153,9 @@ http_access deny all
 func squid(t *testing.T, name string, o squidOptions) *proxy {
 	t.Helper()
 	p, dir := newProxy(t, name)
+	p.addr = cmp.Or(o.addr, p.addr)
 	listen := "http_port " + p.addr
-	authority := testkit.NewAuthority(t)
+	authority := cmp.Or(o.authority, testkit.NewAuthority(t))
 	switch {
 	case o.tls:
 		p.scheme, p.ca = "https", authority.PEM
@@ -209,16 +213,19 @@ func tinyproxy(t *testing.T, name string) *proxy {
 }
 
 // microsocks is a SOCKS5 proxy that wants user and password.
-func microsocks(t *testing.T, name string) *proxy {
+func microsocks(t *testing.T, name string) *proxy { return microsocksAt(t, name, "", proxyPassword) }
+
+func microsocksAt(t *testing.T, name, addr, password string) *proxy {
 	t.Helper()
 	p, _ := newProxy(t, name)
+	p.addr = cmp.Or(addr, p.addr)
 	ip, port, err := net.SplitHostPort(p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.scheme = "socks5"
 	p.carried = regexp.MustCompile(`connected to (\S+)`)
-	p.command.args = []string{"/usr/bin/microsocks", "-i", ip, "-p", port, "-u", proxyUser, "-P", proxyPassword}
+	p.command.args = []string{"/usr/bin/microsocks", "-i", ip, "-p", port, "-u", proxyUser, "-P", password}
 	return p
 }
 

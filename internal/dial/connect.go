@@ -125,11 +125,11 @@ func refusal(answer *http.Response, withUser bool) error {
 			e.Hint = "the proxy does not accept the user and password of its URL"
 		}
 	case http.StatusForbidden:
-		e.Hint = "ask who runs the proxy to allow CONNECT to the target, or list it in no-proxy if it can be reached directly"
+		e.Hint = hintRefused
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusBadRequest, http.StatusNotFound:
 		e.Hint = "is this address a proxy, and does it allow CONNECT?"
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		e.Hint = "the proxy cannot reach the target: does it resolve the target's name, and may it go out to this port?"
+		e.Hint = hintUnreached
 	}
 	return e
 }

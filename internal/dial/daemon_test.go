@@ -2,6 +2,7 @@ package dial
 
 import (
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -47,6 +48,43 @@ func TestTinyproxy(t *testing.T) {
 		refusedBy(t, guarded, user, password, relay, StageProxyAuth, 401)
 	})
 	t.Run("basic, missing", func(t *testing.T) { refusedBy(t, guarded, "", "", relay, StageProxyAuth, 407) })
+}
+
+func TestSquidOverTLS(t *testing.T) {
+	if out, err := exec.Command("/usr/sbin/squid", "-v").Output(); err == nil && !strings.Contains(string(out), "--with-openssl") {
+		t.Skip("this squid cannot be reached by TLS: apt-get install squid-openssl")
+	}
+	authority := testkit.NewAuthority(t)
+	guarded := testkit.Squid(t, testkit.ProxyOptions{User: user, Password: "s3cret", Authority: authority})
+	relay := outside(t)
+	d := newDialer(t, Options{HTTPSProxy: proxyURL("https", guarded, user, "s3cret"), ProxyCA: authority.PEM})
+	conn, err := d.DialContext(t.Context(), "tcp", relay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk(t, conn)
+	_, err = newDialer(t, Options{HTTPSProxy: proxyURL("http", guarded, user, password)}).DialContext(t.Context(), "tcp", relay)
+	if e := checkError(t, err, StageTunnel); !strings.Contains(e.Hint, "begins with https://") {
+		t.Errorf("hint is %q: %v", e.Hint, err)
+	}
+}
+
+func TestMicrosocks(t *testing.T) {
+	guarded := testkit.Microsocks(t, testkit.ProxyOptions{User: user, Password: "s3cret"})
+	dial := func(password, target string) (net.Conn, error) {
+		return newDialer(t, Options{HTTPSProxy: proxyURL("socks5", guarded, user, password)}).DialContext(t.Context(), "tcp", target)
+	}
+	conn, err := dial("s3cret", outside(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk(t, conn)
+	_, err = dial(password, outside(t))
+	checkError(t, err, StageProxyAuth)
+	_, err = dial("s3cret", "nowhere.invalid:443")
+	if e := checkError(t, err, StageTunnel); e.Hint != hintUnreached {
+		t.Errorf("hint is %q: %v", e.Hint, err)
+	}
 }
 
 func dialThrough(t *testing.T, proxy, user, password, target string) {

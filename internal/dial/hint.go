@@ -5,7 +5,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"strings"
 	"syscall"
+)
+
+// Hints for what CONNECT and SOCKS say in their own ways.
+const (
+	hintRefused   = "ask who runs the proxy to allow CONNECT to the target, or list it in no-proxy if it can be reached directly"
+	hintUnreached = "the proxy cannot reach the target: does it resolve the target's name, and may it go out to this port?"
 )
 
 // hint says what people can do about an error that brought no hint of its own.
@@ -25,10 +32,16 @@ func hint(e *Error) string {
 		return "the proxy cannot be reached from here: check the proxy setting and the firewall"
 	case errors.Is(e.Err, errNotHTTP):
 		return "is this address an HTTP proxy? One that is reached by TLS has a URL that begins with https://"
-	case errors.Is(e.Err, io.ErrUnexpectedEOF):
+	case errors.Is(e.Err, io.ErrUnexpectedEOF), errors.Is(e.Err, syscall.ECONNRESET), errors.Is(e.Err, syscall.EPIPE):
 		return "the proxy may refuse this machine, or be one that is reached by TLS (its URL begins with https:// then)"
 	case e.Timeout():
 		return "the proxy took the connection but opened no tunnel: can it reach the target?"
+	case strings.Contains(e.Err.Error(), "not allowed by ruleset"):
+		return hintRefused
+	case strings.Contains(e.Err.Error(), "protocol version"):
+		return "is this address a SOCKS5 proxy?"
+	case strings.HasPrefix(e.Proxy, "socks5"): // its answers: a failure, unreachable, refused
+		return hintUnreached
 	}
 	return ""
 }

@@ -48,6 +48,18 @@ func TestRoute(t *testing.T) {
 		{Options{HTTPSProxy: proxy, NoProxy: "10.0.0.0/8"}, "11.0.0.1:443", proxy},
 		{Options{HTTPSProxy: proxy, NoProxy: "2001:db8::/32"}, "[2001:db8::7]:443", "direct"},
 		{Options{HTTPSProxy: proxy, NoProxy: "192.0.2.1:443"}, "192.0.2.1:8443", proxy},
+		{Options{HTTPSProxy: proxy, NoProxy: "192.0.2.1:443"}, "192.0.2.1:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "[2001:db8::7]:443"}, "[2001:db8::7]:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "[2001:db8::7]:443"}, "[2001:db8::7]:8443", proxy},
+		{Options{HTTPSProxy: proxy, NoProxy: "2001:db8::7"}, "[2001:db8::7]:8443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: ".example:8443"}, "relay.example:8443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: ".example:8443"}, "relay.example:443", proxy},
+		{Options{HTTPSProxy: proxy, NoProxy: "RELAY.Example"}, "relay.example:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: ".EXAMPLE"}, "relay.example:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "relay.example"}, "RELAY.EXAMPLE:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "\t relay.example \n,"}, "relay.example:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "a.example,*"}, "relay.example:443", "direct"},
+		{Options{HTTPSProxy: proxy, NoProxy: "10.0.0.0/8"}, "ten.example:443", proxy}, // names are not resolved
 	} {
 		if got := newDialer(t, test.opts).Route(test.addr); got != test.want {
 			t.Errorf("%+v: route to %s is %s, want %s", test.opts, test.addr, got, test.want)
@@ -110,11 +122,35 @@ func TestFromEnviron(t *testing.T) {
 	}
 }
 
-func FuzzSettings(f *testing.F) {
+func FuzzNoProxy(f *testing.F) {
+	for _, seed := range []string{
+		"", "*", "a.example", ".a.example", "*.a.example", "a.example:8443", "10.0.0.0/8", "10.0.0.1", "10.0.0.1:443",
+		"[2001:db8::1]:443", "2001:db8::/32", " A.Example ,, .b", "10.0.0.0/33", "a.example;b.example", "%", "::1%eth0",
+	} {
+		f.Add(seed, "relay.example:443")
+	}
+	f.Fuzz(func(t *testing.T, noProxy, addr string) {
+		d, err := New(Options{HTTPSProxy: "http://proxy.example:1", NoProxy: noProxy, AlwaysDirect: []string{"10.96.0.1"}})
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: several lines of error: %q", noProxy, err)
+			}
+			return
+		}
+		_ = d.Route(addr)
+		for _, inside := range []string{"127.0.0.1:1", "localhost:1", "[::1]:1", "a.b.svc:80", "a.b.svc.cluster.local:80", "10.96.0.1:443"} {
+			if route := d.Route(inside); route != "direct" {
+				t.Errorf("%q: route to %s is %s", noProxy, inside, route)
+			}
+		}
+	})
+}
+
+func FuzzProxyURL(f *testing.F) {
 	for _, seed := range []string{
 		"http://alice:secret@proxy.example:3128", "proxy:1", "https://[::1]:2/", "socks5://a@b", "http://a:b#c@d:1", "%", "http://[::1%25eth0]:1",
 	} {
-		f.Add(seed, "10.0.0.0/8,.example,[::1]:3,*", "relay.example:443")
+		f.Add(seed, "10.0.0.0/8,.example,[::1]:3", "relay.example:443")
 	}
 	f.Fuzz(func(t *testing.T, proxy, noProxy, addr string) {
 		d, err := New(Options{HTTPSProxy: proxy, NoProxy: noProxy})

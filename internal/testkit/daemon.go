@@ -15,14 +15,21 @@ import (
 
 // Squid runs the real squid on loopback until the test ends and returns its
 // address. It knows the hosts of the options, wants their user and password,
-// and refuses the hosts of Denied. TLS is not spoken.
+// and refuses the hosts of Denied. With Authority it is reached by TLS.
 func Squid(t testing.TB, opts ProxyOptions) string {
 	t.Helper()
 	path := program(t, "squid")
 	dir := sharedDir(t)
 	addr := freeAddr(t)
 	var conf, hosts strings.Builder
-	fmt.Fprintf(&conf, `http_port %s
+	listen := "http_port " + addr
+	if opts.Authority != nil {
+		certificate, key := opts.Authority.Issue("127.0.0.1")
+		write(t, filepath.Join(dir, "cert.pem"), string(certificate))
+		write(t, filepath.Join(dir, "key.pem"), string(key))
+		listen = fmt.Sprintf("https_port %s tls-cert=%s/cert.pem tls-key=%s/key.pem", addr, dir, dir)
+	}
+	fmt.Fprintf(&conf, `%s
 pid_filename none
 access_log none
 cache_log /dev/null
@@ -34,7 +41,7 @@ visible_hostname squid.test
 shutdown_lifetime 0 seconds
 cache deny all
 hosts_file %s/hosts
-`, addr, dir, dir)
+`, listen, dir, dir)
 	for target, to := range opts.Hosts {
 		fmt.Fprintf(&hosts, "%s %s\n", hostOf(t, to), hostOf(t, target))
 	}
@@ -56,7 +63,9 @@ hosts_file %s/hosts
 	conf.WriteString("http_access deny all\n")
 	write(t, filepath.Join(dir, "hosts"), hosts.String())
 	write(t, filepath.Join(dir, "conf"), conf.String())
-	run(t, addr, path, "-N", "-f", filepath.Join(dir, "conf"))
+	// The service's name is that of its shared memory.
+	_, port, _ := net.SplitHostPort(addr)
+	run(t, addr, path, "-N", "-n", "test"+port, "-f", filepath.Join(dir, "conf"))
 	return addr
 }
 
@@ -77,6 +86,24 @@ func Tinyproxy(t testing.TB, opts ProxyOptions) string {
 	}
 	write(t, filepath.Join(dir, "conf"), conf)
 	run(t, addr, path, "-d", "-c", filepath.Join(dir, "conf"))
+	return addr
+}
+
+// Microsocks runs the real microsocks, a SOCKS5 proxy, on loopback until the
+// test ends and returns its address. Of the options it knows User and Password.
+func Microsocks(t testing.TB, opts ProxyOptions) string {
+	t.Helper()
+	path := program(t, "microsocks")
+	addr := freeAddr(t)
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-i", host, "-p", port}
+	if opts.User != "" {
+		args = append(args, "-u", opts.User, "-P", opts.Password)
+	}
+	run(t, addr, path, args...)
 	return addr
 }
 

@@ -1,6 +1,6 @@
 // Package testkit has the other side for tests that talk to the network: a
-// CONNECT proxy in process, real squid and tinyproxy on loopback, and a
-// certificate authority. It is for tests only; whatever it starts is stopped
+// CONNECT proxy in process, real squid, tinyproxy and microsocks on loopback, and
+// a certificate authority. It is for tests only; whatever it starts is stopped
 // and waited for when the test ends, and what it cannot start fails the test,
 // or skips it where a program is not installed.
 package testkit
@@ -32,6 +32,8 @@ type ProxyOptions struct {
 	Denied []string
 	// TLS is spoken with the proxy's clients when not nil.
 	TLS *tls.Config
+	// Authority does for squid what TLS does for a Proxy.
+	Authority *Authority
 }
 
 // Proxy is a CONNECT proxy in process.
