@@ -68,6 +68,31 @@ func TestManyPods(t *testing.T) {
 	a.holds(all[0])
 }
 
+// TestTwoBegin: of two pods that begin at the same time, the later takes the
+// keys of the other, also where that one dies.
+func TestTwoBegin(t *testing.T) {
+	r, a := newRelay(t), newAPI(t)
+	token := r.token()
+	other, p := newPod(t, r, a), newPod(t, r, a).mount(t, token)
+	var theirs pending
+	a.before = func(int) int {
+		a.before = nil
+		now, err := other.read(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		if theirs, _, err = other.begin(t.Context(), token, now); err != nil {
+			t.Error(err)
+		}
+		return 0
+	}
+	have := p.joined(t)
+	if theirs.Seed == "" || have.Seed != theirs.Seed {
+		t.Error("joined with a key of its own")
+	}
+	r.has(1, have)
+}
+
 // TestCrash: a process that dies at any point of a join leaves what the next
 // one finishes with the same key.
 func TestCrash(t *testing.T) {
