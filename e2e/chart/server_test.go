@@ -23,40 +23,54 @@ import (
 	"github.com/trainrelay/trainrelay/e2e/cluster"
 )
 
-// TestInstalled: a real API server takes every object as it stands, and lets
-// the agent's account do what the agent does and nothing beside it.
-func TestInstalled(t *testing.T) {
-	ctx := t.Context()
+// startServer runs an API server with compute namespaces until the test ends.
+func startServer(t *testing.T, namespaces ...string) *cluster.Cluster {
+	t.Helper()
 	options := cluster.Options{Dir: filepath.Join(t.TempDir(), "cluster"), Bin: "../../bin/cluster", Log: t.Logf}
-	server, err := cluster.Start(ctx, options)
+	server, err := cluster.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := server.Stop(context.WithoutCancel(ctx)); err != nil {
+		if err := server.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
-	admin := server.Client()
-	for _, name := range []string{"train", "other"} {
+	for _, name := range namespaces {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		if _, err := admin.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+		if _, err := server.Client().CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	install(t, server.Config(), objects(t, minimal, "namespace.create=true"))
+	return server
+}
 
+// agentOf has the rights of the agent's account.
+func agentOf(t *testing.T, server *cluster.Cluster) kubernetes.Interface {
+	t.Helper()
 	config := server.Config()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:azureml:trainrelay-agent"}
 	agent, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return agent
+}
+
+// TestInstalled: a real API server takes every object as it stands, and lets
+// the agent's account do what the agent does and nothing beside it.
+func TestInstalled(t *testing.T) {
+	ctx := t.Context()
+	server := startServer(t, "train", "other")
+	admin := server.Client()
+	install(t, server.Config(), objects(t, minimal, "namespace.create=true"))
+
+	agent := agentOf(t, server)
 
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "one"}, Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{
 		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "none"}}},
 	}}}
-	_, err = agent.BatchV1().Jobs("train").Create(ctx, job, metav1.CreateOptions{})
+	_, err := agent.BatchV1().Jobs("train").Create(ctx, job, metav1.CreateOptions{})
 	allowed(t, "create a Job in a compute namespace", err)
 	_, err = agent.BatchV1().Jobs("other").Create(ctx, job, metav1.CreateOptions{})
 	refused(t, "create a Job in another namespace", err)
