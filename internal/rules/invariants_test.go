@@ -8,12 +8,9 @@ import (
 	"testing"
 )
 
-// TestArchitectureNamesRealTests: a test that ARCHITECTURE.md names is there.
-func TestArchitectureNamesRealTests(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestDocumentsNameRealTests: a test that ARCHITECTURE.md or SECURITY.md names
+// is there.
+func TestDocumentsNameRealTests(t *testing.T) {
 	var tests strings.Builder
 	files(t, func(name string) {
 		if !strings.HasSuffix(name, "_test.go") {
@@ -25,13 +22,19 @@ func TestArchitectureNamesRealTests(t *testing.T) {
 		}
 		tests.Write(source)
 	})
-	named := regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(string(text), -1)
-	if len(named) == 0 {
-		t.Error("ARCHITECTURE.md names no test")
-	}
-	for _, name := range named {
-		if !strings.Contains(tests.String(), "func "+name+"(") {
-			t.Errorf("ARCHITECTURE.md names %s, which no file has", name)
+	for _, document := range []string{"ARCHITECTURE.md", "SECURITY.md"} {
+		text, err := os.ReadFile(filepath.Join(root, document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(string(text), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", document)
+		}
+		for _, name := range named {
+			if !strings.Contains(tests.String(), "func "+name+"(") {
+				t.Errorf("%s names %s, which no file has", document, name)
+			}
 		}
 	}
 }
