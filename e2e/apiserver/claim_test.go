@@ -65,7 +65,7 @@ func race(t *testing.T, homes, jobs int, upset func(*scene)) {
 	namespace := newNamespace(t, nil)
 	created := countCreated(t, namespace)
 	s := &scene{t: t, cloud: newCloud(t, log), canceled: make(map[string]bool)}
-	seed := s.cloud.join(namespace)
+	joined := s.cloud.join(namespace)
 	home := newHome(t)
 	for i := range 2 {
 		if i < homes && i > 0 {
@@ -73,7 +73,7 @@ func race(t *testing.T, homes, jobs int, upset func(*scene)) {
 		}
 		w := newWire(t, s.cloud.addr)
 		s.wires = append(s.wires, w)
-		s.agents = append(s.agents, newStation(t, s.cloud, w, seed, fmt.Sprintf("agent-%d", i), home, namespace))
+		s.agents = append(s.agents, newStation(t, s.cloud, w, joined, fmt.Sprintf("agent-%d", i), home, namespace))
 	}
 	stopKubelet := playKubelet(t, namespace)
 	defer stopKubelet()

@@ -24,6 +24,7 @@ import (
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/testkit"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
 	"github.com/trainrelay/trainrelay/relay"
 )
 
@@ -97,9 +98,14 @@ func (c *cloud) restart() {
 	c.start()
 }
 
-// join joins this cluster, with a compute in the namespace, and returns the seed
-// of its key.
-func (c *cloud) join(namespace string) []byte {
+// member is a cluster that has joined.
+type member struct {
+	seed  []byte
+	trust protocol.Trust
+}
+
+// join joins this cluster, with a compute in the namespace.
+func (c *cloud) join(namespace string) member {
 	c.t.Helper()
 	token, err := c.Connect(c.t.Context(), "onprem")
 	if err != nil {
@@ -120,7 +126,7 @@ func (c *cloud) join(namespace string) []byte {
 	if _, _, err := c.PutCompute(c.t.Context(), v1.Compute{Name: "onprem", Cluster: "onprem", Namespace: namespace}); err != nil {
 		c.t.Fatal(err)
 	}
-	return seed
+	return member{seed, joined.Trust}
 }
 
 // station is where one pod of the agent runs, again and again.
@@ -132,10 +138,11 @@ type station struct {
 
 // newStation runs an agent that reaches the relay over the wire, and leads by
 // the Lease in a namespace.
-func newStation(t *testing.T, c *cloud, w *wire, seed []byte, name, home, namespace string) *station {
+func newStation(t *testing.T, c *cloud, w *wire, m member, name, home, namespace string) *station {
 	t.Helper()
 	s := &station{t: t, o: agent.Options{
-		Relay: &url.URL{Scheme: "https", Host: w.addr()}, Cluster: "onprem", Seed: seed, GatewaySeed: []byte(strings.Repeat("g", 32)),
+		Relay: &url.URL{Scheme: "https", Host: w.addr()}, Cluster: "onprem", Seed: m.seed, GatewaySeed: []byte(strings.Repeat("g", 32)),
+		Trust: m.trust, SaveTrust: func(context.Context, protocol.Trust) error { return nil }, // it does not change here
 		Dial: dial.Options{RootCAs: []byte(c.config.CA)},
 		Kube: agentConfig(), Namespaces: []string{namespace}, NodeName: node, PodName: name, PodNamespace: home,
 		GatewayListen: "127.0.0.1:0",
