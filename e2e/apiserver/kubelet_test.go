@@ -41,6 +41,11 @@ func jobOf(t *testing.T, namespace string, ref protocol.Ref) *batchv1.Job {
 // schedule waits for the attempt's pods, and binds them to the node.
 func schedule(t *testing.T, namespace string, ref protocol.Ref) []corev1.Pod {
 	t.Helper()
+	return scheduleOn(t, namespace, ref, node)
+}
+
+func scheduleOn(t *testing.T, namespace string, ref protocol.Ref, node string) []corev1.Pod {
+	t.Helper()
 	var pods []corev1.Pod
 	eventually(t, "pods", func(ctx context.Context) (bool, error) {
 		list, err := site.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + workload.Name(ref)})

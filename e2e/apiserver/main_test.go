@@ -27,6 +27,10 @@ const node = "node1"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Those that run side by side wait, most of the time.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
 	os.Exit(run(m))
 }
 

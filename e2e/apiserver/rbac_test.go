@@ -1,13 +1,18 @@
 package apiserver
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+
+	"github.com/trainrelay/trainrelay/e2e/chart"
 )
 
 // agentUser is whom the agent is for the API server in these tests.
@@ -15,21 +20,45 @@ const agentUser = "trainrelay-agent"
 
 var agentSubject = []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: agentUser}}
 
-// role has the permissions that package agent/cluster asks for in each of its
-// namespaces.
+// rules are those that the chart gives its agent in a namespace; of the whole
+// cluster where the namespace is empty.
+func rules(namespace string) []rbacv1.PolicyRule {
+	for _, object := range rendered("train") {
+		switch o := object.(type) {
+		case *rbacv1.Role:
+			if o.Namespace == namespace {
+				return o.Rules
+			}
+		case *rbacv1.ClusterRole:
+			if namespace == "" {
+				return o.Rules
+			}
+		}
+	}
+	return nil // and the agent can do nothing
+}
+
+// rendered are the chart's objects for compute namespaces.
+func rendered(computes ...any) (all []metav1.Object) {
+	manifests, err := chart.Render(map[string]any{
+		"relay": map[string]any{"url": "https://relay.example.com"}, "cluster": map[string]any{"name": "onprem"}, "computeNamespaces": computes,
+	})
+	if err != nil {
+		panic(err) // the chart's own tests say more
+	}
+	for _, text := range strings.Split(string(manifests), "---\n")[1:] {
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(text), nil, nil)
+		if err != nil {
+			panic(fmt.Errorf("%w in\n%s", err, text))
+		}
+		all = append(all, object.(metav1.Object))
+	}
+	return all
+}
+
+// role has the rights that the agent has in each of its compute namespaces.
 func role(namespace string) *rbacv1.Role {
-	rule := func(group, resource string, verbs ...string) rbacv1.PolicyRule {
-		return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: verbs}
-	}
-	return &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: agentUser, Namespace: namespace},
-		Rules: []rbacv1.PolicyRule{
-			rule("batch", "jobs", "get", "list", "watch", "create", "patch", "delete"),
-			rule("", "pods", "list", "watch"),
-			rule("", "events", "list", "watch"),
-			rule("", "secrets", "create"),
-		},
-	}
+	return &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: agentUser, Namespace: namespace}, Rules: rules("train")}
 }
 
 func roleBinding(namespace string) *rbacv1.RoleBinding {
@@ -40,11 +69,13 @@ func roleBinding(namespace string) *rbacv1.RoleBinding {
 	}
 }
 
+// clusterRole is not limited to names, since namespaces are made as tests go.
 func clusterRole() *rbacv1.ClusterRole {
-	return &rbacv1.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: agentUser},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}}},
+	all := rules("")
+	for i := range all {
+		all[i].ResourceNames = nil
 	}
+	return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: agentUser}, Rules: all}
 }
 
 func clusterRoleBinding() *rbacv1.ClusterRoleBinding {

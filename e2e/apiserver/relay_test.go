@@ -20,6 +20,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/agent"
 	"github.com/trainrelay/trainrelay/agent/workload"
+	"github.com/trainrelay/trainrelay/e2e/chart"
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/testkit"
@@ -187,11 +188,8 @@ func newHome(t *testing.T) string {
 	if _, err := site.Client().CoordinationV1().Leases(home).Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	leases := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: agentUser, Namespace: home}, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{coordinationv1.GroupName}, Resources: []string{"leases"}, Verbs: []string{"get", "update"}},
-		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
-	}}
-	if _, err := site.Client().RbacV1().Roles(home).Create(t.Context(), leases, metav1.CreateOptions{}); err != nil {
+	own := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: agentUser, Namespace: home}, Rules: rules(chart.Namespace)}
+	if _, err := site.Client().RbacV1().Roles(home).Create(t.Context(), own, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := site.Client().RbacV1().RoleBindings(home).Create(t.Context(), roleBinding(home), metav1.CreateOptions{}); err != nil {
