@@ -78,10 +78,11 @@ func testRenewal(t *testing.T, opts Options) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		answer, err := conn.Request(ctx, protocol.UpSubject("c", protocol.VerbLog), data)
 		cancel()
+		if time.Now().After(deadline) {
+			t.Fatalf("after %d connections: %v", ups.Load(), err)
+		}
 		if err != nil { // while it reconnects
-			if failed++; time.Now().After(deadline) {
-				t.Fatal(err)
-			}
+			failed++
 			time.Sleep(time.Millisecond)
 			continue
 		}

@@ -94,6 +94,8 @@ func (c *Conn) explain(err error) error {
 	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("the relay does not accept the key %s: "+
 			"it is of no cluster there, or no longer of one: `trainrelay cluster connect` gives the cluster a new one (%w)", c.opts.Nkey, err)
+	case errors.Is(err, nats.ErrAuthExpired):
+		return fmt.Errorf("the connection has lived for as long as the relay lets one live; connecting anew (%w)", err)
 	case errors.Is(err, nats.ErrStaleConnection):
 		return fmt.Errorf("the relay does not answer pings any more: %w", err)
 	case strings.Contains(err.Error(), "invalid websocket connection"), strings.HasPrefix(err.Error(), "malformed HTTP"):

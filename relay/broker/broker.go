@@ -120,7 +120,7 @@ func New(opts Options) (*Broker, error) {
 	if opts.AgentLife == 0 {
 		opts.AgentLife = time.Hour
 	}
-	b := &Broker{opts: opts, metrics: newMetrics(opts.Registerer), quota: newQuota(maxRequestsPerCluster, opts.MaxRequests)}
+	b := &Broker{opts: opts, quota: newQuota(maxRequestsPerCluster, opts.MaxRequests)}
 	types := []string{jwt.ConnectionTypeWebsocket}
 	switch {
 	case opts.External != nil:
@@ -141,6 +141,7 @@ func New(opts Options) (*Broker, error) {
 		keys: b.keys, types: types, life: opts.AgentLife, most: opts.MaxConnections,
 		log: ofStrangers(opts.Log), connections: newConnections(),
 	}
+	b.metrics = newMetrics(opts.Registerer, b.callout.connections.count)
 	b.working, b.stopWork = context.WithCancel(context.Background())
 	return b, nil
 }

@@ -10,7 +10,10 @@ type metrics struct {
 	deadLetters prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, agents func() int) *metrics {
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "trainrelay_agent_connections", Help: "Connections of agents, at all NATS servers.",
+	}, func() float64 { return float64(agents()) })
 	return &metrics{
 		requests: promauto.With(r).NewCounterVec(prometheus.CounterOpts{
 			Name: "trainrelay_agent_requests_total",

@@ -78,7 +78,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g grammar
-	args := append([]string{"run"}, runArguments(t, "--relay-ca-file="+ca, "--join-token-file=/etc/token", "--no-proxy=flag.example")...)
+	args := append([]string{"run"}, runArguments(t, "--relay-ca-file="+ca, "--join-token-file=/etc/token", "--no-proxy=flag.example", "--nats-url=tls://nats.example:4222")...)
 	if _, err := kong.Must(&g, options()...).Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +89,8 @@ func TestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := o.Agent
-	got := []string{a.Dial.HTTPSProxy, a.Dial.NoProxy, o.Secret, o.JoinTokenFile, string(a.Dial.RootCAs), a.Kube.Host, a.PodNamespace, strings.Join(a.Namespaces, " ")}
-	want := []string{"http://env", "flag.example", "trainrelay-agent", "/etc/token", "PEM", "https://api.example:6443", "azureml", "a b"}
+	got := []string{a.Dial.HTTPSProxy, a.Dial.NoProxy, o.Secret, o.JoinTokenFile, string(a.Dial.RootCAs), a.Kube.Host, a.PodNamespace, strings.Join(a.Namespaces, " "), a.NATS.String()}
+	want := []string{"http://env", "flag.example", "trainrelay-agent", "/etc/token", "PEM", "https://api.example:6443", "azureml", "a b", "tls://nats.example:4222"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
