@@ -10,6 +10,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 type clusterCommands struct {
@@ -26,7 +27,7 @@ var clusterColumns = []column{
 
 // clusterDetails are the columns of one cluster.
 var clusterDetails = append(clusterColumns[:len(clusterColumns):len(clusterColumns)],
-	column{"Checked", "check.time"}, column{"Failed", "join(', ', check.results[?!ok].name)"},
+	column{"Checked", "check.time"}, column{"Failed", "join(', ', check.results[?!ok && !skipped].name)"},
 	column{"Incidents", "incidents.count"}, column{"LastIncident", "incidents.last.kind"},
 )
 
@@ -44,7 +45,43 @@ func (c *clusterShow) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return hinted{err, "`trainrelay cluster list` shows what there is"}
 	}
-	return a.print(c.output, cluster, formatJSON, clusterDetails)
+	if err := a.print(c.output, cluster, formatJSON, clusterDetails); err != nil {
+		return err
+	}
+	if c.Format != formatTable || c.Query != "" || cluster.Check == nil {
+		return nil
+	}
+	if _, err := fmt.Fprintln(a.io.Out); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return a.print(c.output, checked(cluster.Check), formatTable, checkColumns)
+}
+
+var checkColumns = []column{{"Check", "name"}, {"Result", "result"}, {"Found", "found"}}
+
+// checkRow is a line of a table about an agent's self-check.
+type checkRow struct {
+	Name   string `json:"name"`
+	Result string `json:"result"`
+	Found  string `json:"found"`
+}
+
+// checked has a row for each result, and the fix under each that failed.
+func checked(check *protocol.Check) (rows []checkRow) {
+	for _, r := range check.Results {
+		word := "FAIL"
+		switch {
+		case r.OK:
+			word = "ok"
+		case r.Skipped:
+			word = "skip"
+		}
+		rows = append(rows, checkRow{r.Name, word, r.Detail})
+		if r.Fix != "" {
+			rows = append(rows, checkRow{Found: "fix: " + r.Fix})
+		}
+	}
+	return rows
 }
 
 type clusterList struct{ output }

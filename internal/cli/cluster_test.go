@@ -82,6 +82,39 @@ func TestClusterDetails(t *testing.T) {
 	}
 }
 
+// TestClusterShowsTheCheck: the table of one cluster is followed by what its
+// agent found.
+func TestClusterShowsTheCheck(t *testing.T) {
+	relay := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v1.Cluster{Name: "onprem-1", Connectivity: v1.Connected, Check: &protocol.Check{Results: []protocol.CheckResult{
+			{Name: "dns", OK: true, Detail: "resolves"}, {Name: "proxy", Detail: "refused", Fix: "ask its owner"}, {Name: "tls", Skipped: true, Detail: "not tried"}}}})
+	}))
+	defer relay.Close()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: relay.Certificate().Raw})
+	for format, want := range map[string][]string{
+		"table": {"onprem-1  Connected", "Check  Result  Found\n", "dns    ok      resolves\nproxy  FAIL    refused\n               fix: ask its owner\ntls    skip    not tried\n"},
+		"tsv":   {"onprem-1"},
+	} {
+		a, out, notes := testApp(false, nil)
+		file := filepath.Join(t.TempDir(), "client.json")
+		if err := (client.Config{URL: relay.URL, Token: "trt_x", CA: string(authority)}).Save(file); err != nil {
+			t.Fatal(err)
+		}
+		if code := Main(t.Context(), []string{"cluster", "show", "-n", "onprem-1", "-o", format, "--config", file}, a.io); code != 0 {
+			t.Fatalf("exit code %d: %s", code, notes)
+		}
+		for _, words := range want {
+			if !strings.Contains(out.String(), words) {
+				t.Errorf("%s: %q is missing in\n%s", format, words, out)
+			}
+		}
+		if format != "table" && strings.Contains(out.String(), "Result") {
+			t.Errorf("%s has a table:\n%s", format, out)
+		}
+	}
+}
+
 // terminal is an input that is one, too.
 type terminal struct {
 	io.Reader
