@@ -30,17 +30,9 @@ const agentSpace = "azureml"
 func TestJoinToken(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		used := secret(t, "trainrelay-agent-join").Data["token"]
-		key, err := protocol.NewSigningKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		unknown, err := protocol.NewJoinToken(key.Public())
-		if err != nil {
-			t.Fatal(err)
-		}
 		for name, tc := range map[string]struct{ token, want string }{
 			"used":    {string(used), "used"},
-			"unknown": {unknown.Text(), "unknown"},
+			"unknown": {unknownToken(t), "unknown"},
 		} {
 			if _, err := enrol(t, tc.token); err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "cluster connect") {
 				t.Errorf("a token that is %s: %v", name, err)
@@ -49,6 +41,41 @@ func TestJoinToken(t *testing.T) {
 		out := site(t).CLI(t.Context(), "audit", "--action", "cluster.enrol", "-o", "json")
 		if !strings.Contains(out.Stdout, `"agent:`+site(t).ClusterName) {
 			t.Errorf("the audit log does not tell of the join: %s %s", out.Stdout, out.Stderr)
+		}
+	})
+
+	t.Run("refused in the cluster", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(file, []byte(unknownToken(t)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		helm(t, "upgrade", "trainrelay-agent", filepath.Join(site(t).Repo, "deploy", "charts", "trainrelay-agent"),
+			"--namespace", agentSpace, "--reuse-values", "--set-file", "join.token="+file)
+		site(t).WaitForAgentLog(t, "the new join token is of no use; going on with the credentials that are there")
+		waitForSync(t)
+
+		// Without credentials it says what it waits for, and lives.
+		empty := secret(t, "trainrelay-agent")
+		empty.Data = nil
+		if _, err := site(t).Client.CoreV1().Secrets(agentSpace).Update(t.Context(), empty, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		site(t).KillAgents(t)
+		site(t).WaitForAgentLog(t, "cannot get the cluster's credentials; trying again")
+		for path, want := range map[string]string{"readyz": "not joined: the relay refuses the join token: ", "healthz": "ok"} {
+			pods, err := site(t).Client.CoreV1().Pods(agentSpace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=trainrelay-agent"})
+			if err != nil || len(pods.Items) != 1 {
+				t.Fatalf("%d agents, %v", len(pods.Items), err)
+			}
+			// Not ready is a 503, with the reason in its body.
+			out, err := site(t).Client.CoreV1().RESTClient().Get().
+				AbsPath("/api/v1/namespaces", agentSpace, "pods", pods.Items[0].Name+":8081", "proxy", path).DoRaw(t.Context())
+			if !strings.Contains(string(out), want) {
+				t.Errorf("/%s says %q, %v", path, out, err)
+			}
+		}
+		if out := site(t).Connect(t.Context()); out.Code != 0 {
+			t.Fatalf("joining again: exit code %d: %s", out.Code, out.Stderr)
 		}
 	})
 
@@ -124,6 +151,20 @@ func TestJoinToken(t *testing.T) {
 			t.Errorf("a job after that: exit code %d: %s", out.Code, out.Stderr)
 		}
 	})
+}
+
+// unknownToken is of another relay.
+func unknownToken(t *testing.T) string {
+	t.Helper()
+	key, err := protocol.NewSigningKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := protocol.NewJoinToken(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token.Text()
 }
 
 // enrol plays an agent that joins with the token.
