@@ -30,17 +30,15 @@ func TestSelfCheck(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	if err != nil || len(found.Results) < 14 {
+	if err != nil || len(found.Results) != 13 {
 		t.Errorf("%d checks, %v", len(found.Results), err)
 	}
 
-	tested, err := site(t).Helm(t.Context(), "test", "trainrelay-agent", "--namespace", agentSpace, "--timeout", "2m")
-	if err != nil || !strings.Contains(tested, "ok    websocket") {
-		t.Errorf("%v\n%s", err, tested)
+	helmTest := func() (string, error) {
+		return site(t).Helm(t.Context(), "test", "trainrelay-agent", "--namespace", agentSpace, "--timeout", "2m")
 	}
-	left, err := site(t).Client.CoreV1().Pods(agentSpace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=trainrelay-agent-check"})
-	if err != nil || len(left.Items) != 0 {
-		t.Errorf("helm test leaves %d pods behind, %v", len(left.Items), err)
+	if tested, err := helmTest(); err != nil || !strings.Contains(tested, "Succeeded") {
+		t.Errorf("%v\n%s", err, tested)
 	}
 
 	var cluster v1.Cluster
@@ -51,6 +49,7 @@ func TestSelfCheck(t *testing.T) {
 
 	site(t).StopProxy(t)
 	out, err = exec()
+	_, failed := helmTest()
 	site(t).StartProxy(t)
 	if bad := json.Unmarshal([]byte(out), &found); bad != nil || err == nil {
 		t.Fatalf("%v, %v: %s", bad, err, out)
@@ -59,6 +58,13 @@ func TestSelfCheck(t *testing.T) {
 		if r.Name == "proxy" && (r.OK || !strings.Contains(r.Fix, "is the proxy running")) {
 			t.Errorf("without a proxy: %+v", r)
 		}
+	}
+	if failed == nil || !strings.Contains(failed.Error(), "FAIL  proxy") || !strings.Contains(failed.Error(), "fix: nothing listens") {
+		t.Errorf("helm test does not say what is wrong: %v", failed)
+	}
+	left, err := site(t).Client.CoreV1().Pods(agentSpace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=trainrelay-agent-check"})
+	if err != nil || len(left.Items) != 0 {
+		t.Errorf("helm test leaves %d pods behind, %v", len(left.Items), err)
 	}
 	waitForSync(t)
 }
