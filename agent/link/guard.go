@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -215,12 +216,9 @@ func (l *Link) trusted(problem error) {
 
 // keyIDs names the keys, for people.
 func keyIDs(t *protocol.Trust) string {
-	text := ""
+	ids := make([]string, len(t.Keys))
 	for i, key := range t.Keys {
-		if i > 0 {
-			text += " "
-		}
-		text += key.ID()
+		ids[i] = key.ID()
 	}
-	return text
+	return strings.Join(ids, " ")
 }
