@@ -304,9 +304,6 @@ func (b *Broker) WebsocketTLS() *tls.Config {
 	return config
 }
 
-// Agents is how many agents' connections are open.
-func (b *Broker) Agents() int { return b.callout.connections.count() }
-
 // errStorage: JetStream gave up on its files.
 var errStorage = errors.New("the broker cannot write its files (is the disk full?): make space and start the relay again")
 

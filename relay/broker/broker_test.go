@@ -179,7 +179,7 @@ func TestNobodyBeforeAdmit(t *testing.T) {
 		conn.Close()
 		t.Error("an agent was let in before the records are read")
 	}
-	if n := b.Agents(); n != 0 {
+	if n := b.callout.connections.count(); n != 0 {
 		t.Errorf("%d agents", n)
 	}
 }
