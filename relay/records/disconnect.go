@@ -162,8 +162,8 @@ func (s *Store) forget(ctx context.Context, name string) error {
 }
 
 // forgetRest removes what the agent of a cluster that is no more had said: the
-// keys that it trusts, what it reported, and its term, unless attempts live that were observed in
-// that.
+// keys that it trusts, what it reported, and its term, unless attempts live that
+// were observed in that.
 func (s *Store) forgetRest(ctx context.Context, name string) error {
 	if _, is := s.setup.clusters.get(name); is {
 		return nil

@@ -28,9 +28,9 @@ var (
 const expiredKept = 24 * time.Hour
 
 // Connect lets an agent join a cluster, once and until expires, with the token
-// of that ID, which names one of the relay's signing keys. Where there is no such cluster it makes one; where there is, its
-// key stays valid until another one joins. An earlier token that was not used
-// is void from then on.
+// of that ID, which names one of the relay's signing keys. Where there is no
+// such cluster it makes one; where there is, its key stays valid until another
+// one joins. An earlier token that was not used is void from then on.
 func (s *Store) Connect(ctx context.Context, name, tokenID, keyID string, expires time.Time, by string) (v1.Cluster, error) {
 	if err := s.ready(ctx); err != nil {
 		return v1.Cluster{}, err
@@ -62,9 +62,9 @@ func (s *Store) Joins(tokenID string) (name string, ok bool) {
 
 // Enrol gives the cluster that a join token is for the key of the agent that
 // has the token, and returns its name and the ID of the signing key that the
-// token names. The same request again has the same
-// answer, so that one that got lost does no harm; a new key takes the place of
-// the cluster's old one, whose connections are cut.
+// token names. The same request again has the same answer, so that one that got
+// lost does no harm; a new key takes the place of the cluster's old one, whose
+// connections are cut.
 func (s *Store) Enrol(ctx context.Context, e *protocol.Enrol) (name, keyID string, _ error) {
 	if err := s.ready(ctx); err != nil {
 		return "", "", err
