@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func (l *Lab) installAgent(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.writePrograms(); err != nil {
+	if err := errors.Join(l.writePrograms(), l.writeValues()); err != nil {
 		return err
 	}
 	if err := l.Connect(ctx).err(); err != nil {
@@ -52,15 +53,20 @@ func (l *Lab) installAgent(ctx context.Context) error {
 	return l.CLI(ctx, "compute", "create", "--name", computeName, "--cluster", clusterName, "--namespace", trainSpace).err()
 }
 
-// Connect joins the cluster, anew where it has joined before. What the flags do
-// not know of this lab's images is in a file of values.
+// writeValues keeps the chart's values that are the lab's own in a file, which
+// the proxy's password is in: a command line is for all to see.
+func (l *Lab) writeValues() error {
+	values := fmt.Sprintf("image: {registry: %q, tag: %q, pullPolicy: Never}\nlogLevel: debug\nproxy: {https: %q}\n", agentRegistry, agentTag,
+		fmt.Sprintf("http://%s:%s@%s:%d", proxyUser, l.proxyPassword, siteProxyIP, proxyPort))
+	return os.WriteFile(l.path("values.yaml"), []byte(values), 0o600)
+}
+
+// Connect joins the cluster, anew where it has joined before.
 func (l *Lab) Connect(ctx context.Context, more ...string) Output {
 	return l.CLI(ctx, append([]string{"cluster", "connect", "--name", clusterName, "--apply", "--timeout", "3m",
 		"--compute-namespace", trainSpace,
 		"--relay-url", fmt.Sprintf("https://%s:%d", relayHost, relayPort),
-		"--proxy-https", fmt.Sprintf("http://%s:%s@%s:%d", proxyUser, l.proxyPassword, siteProxyIP, proxyPort),
-		"--set", "image.registry=" + agentRegistry, "--set", "image.tag=" + agentTag, "--set", "image.pullPolicy=Never",
-		"--set", "logLevel=debug"}, more...)...)
+		"--values", l.path("values.yaml")}, more...)...)
 }
 
 // Output is what a run of the CLI wrote, and its exit code.
