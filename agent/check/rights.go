@@ -52,8 +52,8 @@ func Rights() []Right {
 		{Home, "coordination.k8s.io", "leases", own, "update", "no leader is found, so nothing runs"},
 		{Home, "", "secrets", own, "get", "the agent does not find the cluster's credentials, and waits"},
 		{Home, "", "secrets", own, "update", "the cluster cannot join, and does not keep the relay's new keys"},
-		{Home, "", "pods", "", "list", "the output of nodes without an agent is not shipped"},
-		{Home, "", "pods", "", "watch", "the output of a node that loses its agent is not shipped"},
+		{Home, "", "pods", "", "list", "the leader follows the output of every node, also of those that have an agent of their own"},
+		{Home, "", "pods", "", "watch", "the leader does not notice that a node gets or loses its agent"},
 
 		{Cluster, "", "namespaces", compute, "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
 
