@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,30 +15,61 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// behaviour is something that the agent does, with the rights that it takes.
+// behaviour is something that the agent does, with the rights that it takes, and
+// what docs/rights.md says of each: what does not work without it. Who changes
+// one has the other before his eyes.
 type behaviour struct {
 	name   string
-	rights []string
+	rights map[string]string
 	// works reports whether the agent of the plot does it; watchless says that it
 	// may not watch something.
 	works func(p *plot, watchless bool) bool
 }
 
 var behaviours = []behaviour{
-	{"takes work for the namespace", []string{"computes: list jobs", "computes: list pods", "computes: list events", "computes: create jobs"}, startsJobs},
-	{"tells that a Job is not there", []string{"computes: get jobs"}, tellsMissing},
-	{"notices the end of a Job", []string{"computes: watch jobs"}, noticesEnd},
-	{"stops a job at its timeout", []string{"computes: patch jobs"}, stopsAtTimeout},
-	{"stops a canceled job", []string{"computes: delete jobs"}, cancels},
-	{"sees a job running", []string{"computes: watch pods"}, seesRunning},
-	{"says what a quota refuses", []string{"computes: watch events"}, tellsQuota},
-	{"gives a job its token", []string{"computes: create secrets"}, givesToken},
-	{"tells a namespace that is missing from one that is forbidden", []string{"cluster: get namespaces named COMPUTE"}, tellsNamespace},
-	{"joins, leads and syncs", []string{
-		"azureml: get secrets named trainrelay-agent", "azureml: update secrets named trainrelay-agent",
-		"azureml: get leases named trainrelay-agent", "azureml: update leases named trainrelay-agent"}, joinsAndLeads},
-	{"ships output", []string{"computes: get pods/log"}, shipsOutput},
-	{"leaves a node to its own agent", []string{"azureml: list pods", "azureml: watch pods"}, leavesNode},
+	{"takes work for the namespace", map[string]string{
+		"computes: list jobs":   "no work is taken for the namespace",
+		"computes: list pods":   "no work is taken for the namespace",
+		"computes: list events": "no work is taken for the namespace",
+		"computes: create jobs": "no job starts",
+	}, startsJobs},
+	{"tells that a Job is not there", map[string]string{
+		"computes: get jobs": "a Job that is there already is not adopted, and one that is gone does not end its attempt",
+	}, tellsMissing},
+	{"notices the end of a Job", map[string]string{
+		"computes: watch jobs": "the end of a Job is not noticed",
+	}, noticesEnd},
+	{"stops a job at its timeout", map[string]string{
+		"computes: patch jobs": "a job runs past its timeout, and finished Jobs are not removed",
+	}, stopsAtTimeout},
+	{"stops a canceled job", map[string]string{
+		"computes: delete jobs": "a canceled job runs on",
+	}, cancels},
+	{"sees a job running", map[string]string{
+		"computes: watch pods": "a job that runs is not seen running, and its output not shipped",
+	}, seesRunning},
+	{"says what a quota refuses", map[string]string{
+		"computes: watch events": "a job whose pods a quota or Pod Security refuses does not say so",
+	}, tellsQuota},
+	{"gives a job its token", map[string]string{
+		"computes: create secrets": "a job with code, or with secret values, does not start",
+	}, givesToken},
+	{"tells a namespace that is missing from one that is forbidden", map[string]string{
+		"cluster: get namespaces named COMPUTE": "a job for a namespace that is gone is told that it is forbidden, not that it is missing",
+	}, tellsNamespace},
+	{"joins, leads and syncs", map[string]string{
+		"azureml: get secrets named trainrelay-agent":    "the agent does not find the cluster's credentials, and waits",
+		"azureml: update secrets named trainrelay-agent": "the cluster cannot join, and does not keep the relay's new keys",
+		"azureml: get leases named trainrelay-agent":     "no leader is found, so nothing runs",
+		"azureml: update leases named trainrelay-agent":  "no leader is found, so nothing runs",
+	}, joinsAndLeads},
+	{"ships output", map[string]string{
+		"computes: get pods/log": "there is no output",
+	}, shipsOutput},
+	{"leaves a node to its own agent", map[string]string{
+		"azureml: list pods":  "the leader follows the output of every node, also of those that have an agent of their own",
+		"azureml: watch pods": "the leader does not notice that a node gets or loses its agent",
+	}, leavesNode},
 }
 
 // rightName is how behaviours name a right.
@@ -58,10 +90,11 @@ func TestRBACMinimal(t *testing.T) {
 				t.Error("does not work with all rights")
 			}
 		})
-		for _, name := range b.rights {
+		for name, without := range b.rights {
 			right, ok := rights[name]
-			if !ok {
-				t.Errorf("%s is no right of the agent", name)
+			if !ok || right.Without != without {
+				t.Errorf("%s, without which %s: docs/rights.md has %q", name, without, right.Without)
+				continue
 			}
 			covered[name] = true
 			t.Run(b.name+" without "+name, func(t *testing.T) {
@@ -70,6 +103,9 @@ func TestRBACMinimal(t *testing.T) {
 				p.patience = 5 * time.Second
 				if b.works(p, right.Verb == "watch") {
 					t.Errorf("works all the same: is the right needed?")
+				}
+				if denied := p.deniedRights(); !slices.Contains(denied, name) {
+					t.Errorf("fails, and not for want of it: the API server has denied %q", denied)
 				}
 			})
 		}

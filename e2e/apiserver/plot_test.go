@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -31,6 +34,7 @@ type plot struct {
 	home, jobs, gone string       // gone does not exist
 	config           *rest.Config // with the account's token
 	refused          atomic.Int32 // watches that the API server refused
+	denied           sync.Map     // names of the rights that it found missing
 	// patience is how long what is to happen may take.
 	patience time.Duration
 }
@@ -57,13 +61,51 @@ func newPlot(t *testing.T, without *check.Right) *plot {
 				return streamsNoLists(r), nil
 			}
 			answer, err := next.RoundTrip(r)
-			if err == nil && answer.StatusCode == http.StatusForbidden && r.URL.Query().Get("watch") != "" && !strings.Contains(r.URL.Path, p.gone) {
-				p.refused.Add(1)
+			if err == nil && answer.StatusCode == http.StatusForbidden {
+				p.note(r)
 			}
 			return answer, err
 		})
 	})
 	return p
+}
+
+// note keeps which right the API server wanted for a request.
+func (p *plot) note(r *http.Request) {
+	api := request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
+	asked, err := api.NewRequestInfo(r)
+	if err != nil {
+		p.Errorf("%s: %v", r.URL, err)
+		return
+	}
+	right := check.Right{Where: check.Computes, Group: asked.APIGroup, Resource: asked.Resource, Verb: asked.Verb}
+	if asked.Subresource != "" {
+		right.Resource += "/" + asked.Subresource
+	}
+	switch {
+	case asked.Resource == "namespaces":
+		right.Where, right.Name = check.Cluster, "COMPUTE"
+	case asked.Namespace == p.gone: // where nothing is allowed
+		return
+	case asked.Namespace == p.home:
+		right.Where = check.Home
+		if asked.Resource != "pods" {
+			right.Name = asked.Name
+		}
+	}
+	if asked.Verb == "watch" {
+		p.refused.Add(1)
+	}
+	p.denied.Store(rightName(right), nil)
+}
+
+// deniedRights are those that were missing.
+func (p *plot) deniedRights() (names []string) {
+	p.denied.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
+	return names
 }
 
 // streamsNoLists answers as an API server that does not stream lists: one of
