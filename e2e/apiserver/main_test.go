@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-func run(m *testing.M) int {
+func run(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "apiserver")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -43,8 +43,16 @@ func run(m *testing.M) int {
 	ctx := context.Background()
 	state := filepath.Join(dir, "cluster")
 	site, err = cluster.Start(ctx, cluster.Options{Dir: state, Bin: "../../bin/cluster"})
-	defer os.RemoveAll(dir)
-	defer cluster.Down(ctx, state)
+	defer func() {
+		err := cluster.Down(ctx, state)
+		if err == nil {
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "e2e/apiserver: something is left behind:", err)
+			code = 1
+		}
+	}()
 	if err == nil {
 		err = prepare(ctx, site.Client())
 	}
