@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -117,6 +118,28 @@ func TestSealed(t *testing.T) {
 	job.Annotations[AnnotationSealed] = "{"
 	if _, err := Sealed(job); err == nil {
 		t.Error("a broken annotation is read")
+	}
+}
+
+// TestSelectorAsTold: what people are told to look for, or to delete, is what
+// the agent made. The command line links nothing of Kubernetes, so its text is
+// looked at.
+func TestSelectorAsTold(t *testing.T) {
+	told := regexp.MustCompile("kubectl [a-z ]*jobs [^`\n]*-l ([^ )`\n]+)")
+	for _, file := range []string{"internal/cli/cluster.go", "docs/operate.md", "deploy/charts/trainrelay-agent/README.md"} {
+		text, err := os.ReadFile(filepath.Join("../..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := told.FindAllStringSubmatch(string(text), -1)
+		if len(found) == 0 {
+			t.Errorf("%s tells no selector of Jobs", file)
+		}
+		for _, match := range found {
+			if match[1] != Selector {
+				t.Errorf("%s says %q, Jobs have %q", file, match[0], Selector)
+			}
+		}
 	}
 }
 

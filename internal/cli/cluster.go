@@ -131,7 +131,7 @@ func (c *clusterDisconnect) Run(ctx context.Context, a *app) error {
 		if gone.LiveJobs > 0 && gone.Told {
 			a.notef("%s in the cluster: its agent stops them, and cannot report that any more.", count(gone.LiveJobs, "job"))
 		} else if gone.LiveJobs > 0 {
-			a.notef("warning: the agent was not told to stop %s in the cluster: delete them there (kubectl get jobs -A -l app.kubernetes.io/managed-by=trainrelay)", count(gone.LiveJobs, "job"))
+			a.notef("warning: the agent was not told to stop %s in the cluster: delete them there (kubectl get jobs -A -l trainrelay.dev/managed-by=trainrelay-agent)", count(gone.LiveJobs, "job"))
 		}
 	case gone.LiveJobs > 0:
 		a.notef("%s in the cluster: they go on, and are known again when the cluster is connected again.", count(gone.LiveJobs, "job"))
