@@ -31,7 +31,8 @@ type Credentials struct {
 	SealSeeds []string `json:"seal_seeds"`
 	// GatewaySeed is what the tokens of training pods derive from. It outlives
 	// the other keys, so that pods that are starting while the cluster joins
-	// anew still get their code.
+	// anew still get their code, from agents that have not started over yet, too.
+	// It is made anew where the Secret was lost or taken away.
 	GatewaySeed []byte         `json:"gateway_seed"`
 	Trust       protocol.Trust `json:"trust"`
 	// JoinedWith is the ID of the token that was used.

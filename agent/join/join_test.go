@@ -222,7 +222,8 @@ func TestJoinAgain(t *testing.T) {
 	}
 	// The Secret was lost: one token is enough.
 	a.set(nil)
-	if after := newPod(t, r, a).mount(t, r.token()).joined(t); after.Seed == before.Seed {
+	after := newPod(t, r, a).mount(t, r.token()).joined(t)
+	if after.Seed == before.Seed || len(after.SealSeeds) != 1 || string(after.GatewaySeed) == string(before.GatewaySeed) {
 		t.Error("a lost key is still there")
 	}
 }
