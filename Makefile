@@ -116,7 +116,7 @@ demo: build ## Watch a training run on a real cluster behind a real proxy
 demo-env: ## Print the settings that point trainrelay and kubectl at the demo
 	@$(LAB) env
 
-demo-down: ## Take the demo away
+demo-down: ## Take the demo away, and what killed end-to-end tests left
 	@$(LAB) down
 
 bench: build cluster-build ## Measure against the raw system, as ratios, into dist/bench.json

@@ -131,6 +131,30 @@ func Down(ctx context.Context, opts Options) error {
 	return errors.Join(os.RemoveAll(squidFolder(opts)), os.RemoveAll(opts.Dir))
 }
 
+// ProxiesFolder is where e2e/proxies keeps all of its own: not in the checkout,
+// which the proxies' own users may not be let into.
+const ProxiesFolder = "/run/trainrelay-proxies"
+
+// Sweep takes away what killed runs of e2e and e2e/proxies left. What a living
+// one uses is left alone.
+func Sweep(ctx context.Context, opts Options) error {
+	tests := opts
+	tests.Dir = filepath.Join(opts.Repo, ".lab", "e2e")
+	proxies := cluster.Down(ctx, filepath.Join(ProxiesFolder, "cluster"))
+	if proxies == nil {
+		proxies = os.RemoveAll(ProxiesFolder)
+	}
+	var errs []error
+	for _, err := range []error{Down(ctx, tests), proxies} {
+		if host.InUse(err) {
+			opts.say("left alone: %v", err)
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (l *Lab) path(elem ...string) string {
 	return filepath.Join(append([]string{l.Dir}, elem...)...)
 }

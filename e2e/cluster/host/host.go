@@ -195,6 +195,12 @@ func (e *inUse) Error() string {
 	return fmt.Sprintf("%s is in use by process %d: end that first", e.dir, e.owner)
 }
 
+// InUse reports whether an error is that a folder has an owner, who is alive.
+func InUse(err error) bool {
+	busy := (*inUse)(nil)
+	return errors.As(err, &busy)
+}
+
 // own locks the folder; the kernel gives the lock back when its owner dies.
 func own(dir string) (*os.File, error) {
 	f, err := os.Open(dir)

@@ -26,7 +26,7 @@ type commands struct {
 	Demo  struct{} `cmd:"" help:"Make the lab, unless it stands, and train examples/iris in it."`
 	Up    struct{} `cmd:"" help:"Make the lab."`
 	Env   struct{} `cmd:"" help:"Print the variables that point trainrelay and kubectl at the lab."`
-	Down  struct{} `cmd:"" help:"Take the lab away."`
+	Down  struct{} `cmd:"" help:"Take the lab away, and what killed tests left."`
 }
 
 func main() {
@@ -47,7 +47,7 @@ func main() {
 	case "env":
 		err = env(options)
 	case "down":
-		err = lab.Down(ctx, options)
+		err = errors.Join(lab.Down(ctx, options), lab.Sweep(ctx, options))
 	}
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		os.Exit(exit.ExitCode()) // it has said why
