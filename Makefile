@@ -46,12 +46,13 @@ build: ## Build trainrelay, trainrelay-agent and trainrelay-launch into bin/
 	@echo "==> building trainrelay $(VERSION)"
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./relay/cmd/trainrelay ./agent/cmd/trainrelay-agent ./agent/cmd/trainrelay-launch
 
-cluster-build: ## Build Kubernetes, containerd, CoreDNS and helm for the lab into bin/cluster/
-	@echo "==> building Kubernetes $(KUBERNETES), containerd, CoreDNS and helm: long the first time, seconds later"
+cluster-build: ## Build Kubernetes, containerd, CoreDNS, NATS and helm for the lab into bin/cluster/
+	@echo "==> building Kubernetes $(KUBERNETES), containerd, CoreDNS, NATS and helm: long the first time, seconds later"
 	go -C e2e build -ldflags '$(KUBERNETES_LDFLAGS)' -o ../bin/cluster/ ./cmd/k8s ./cmd/coredns ./cmd/nodeinit ./cmd/pause \
 		github.com/containerd/containerd/v2/cmd/containerd \
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 \
 		github.com/containerd/containerd/v2/cmd/ctr \
+		github.com/nats-io/nats-server/v2 \
 		helm.sh/helm/v4/cmd/helm
 
 python-image: ## Make the image of examples/iris from Debian's packages, once

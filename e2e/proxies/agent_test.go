@@ -1,6 +1,7 @@
 package proxies
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -32,7 +33,9 @@ type setup struct {
 	open    bool   // whether it is in the open place
 	proxy   string // HTTPS_PROXY
 	noProxy string // NO_PROXY
-	relay   string // URL; empty for relayTarget's
+	at      *relay // nil for the world's
+	relay   string // URL; empty for that of at
+	nats    string // URL of the NATS server; empty for the relay's WebSocket
 	ca      []byte // trusted for the relay; nil for the relay's own
 	proxyCA []byte // trusted for the proxy
 	debug   bool   // log everything
@@ -41,6 +44,7 @@ type setup struct {
 // agent is a running agent, which is a cluster of its own.
 type agent struct {
 	t         *testing.T
+	relay     *relay
 	name      string // of the cluster, its compute and its namespace
 	ip        string
 	gateway   int // port
@@ -56,14 +60,14 @@ var ports atomic.Int32
 func newAgent(t *testing.T, name string, s setup) *agent {
 	t.Helper()
 	n := int(ports.Add(2))
-	a := &agent{t: t, name: name, ip: agentsIP, gateway: 20000 + n, health: 20001 + n}
+	a := &agent{t: t, relay: cmp.Or(s.at, world.relay), name: name, ip: agentsIP, gateway: 20000 + n, health: 20001 + n}
 	newNamespace(t, name)
 	newNamespace(t, name+"-home")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "trainrelay-agent", Namespace: name + "-home"}}
 	if _, err := world.site.Client().CoreV1().Secrets(secret.Namespace).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	a.run(s, world.relay.add(t, name, name))
+	a.run(s, a.relay.add(t, name, name))
 	return a
 }
 
@@ -75,10 +79,10 @@ func (a *agent) run(s setup, token string) {
 		a.ip, c.place, c.hosts = openIP, openPlace, names
 	}
 	if s.relay == "" {
-		s.relay = "https://" + relayTarget
+		s.relay = "https://" + a.relay.target
 	}
 	if s.ca == nil {
-		s.ca = []byte(world.relay.ca)
+		s.ca = []byte(a.relay.ca)
 	}
 	dir := a.t.TempDir()
 	c.env = []string{"HTTPS_PROXY=" + s.proxy, "NO_PROXY=" + s.noProxy}
@@ -90,6 +94,9 @@ func (a *agent) run(s setup, token string) {
 		"--gateway-listen", fmt.Sprintf("%s:%d", a.ip, a.gateway), "--gateway-url", fmt.Sprintf("http://%s:%d", a.ip, a.gateway),
 		"--health-listen", fmt.Sprintf("%s:%d", a.ip, a.health), "--log-format", "json",
 		"--policy-file", writeFile(a.t, dir+"/policy.yaml", "{}"),
+	}
+	if s.nats != "" {
+		c.args = append(c.args, "--nats-url", s.nats)
 	}
 	if s.debug {
 		c.args = append(c.args, "--log-level", "debug")
@@ -190,7 +197,7 @@ func (a *agent) connects() {
 	now := time.Now()
 	until(a.t, "agent "+a.name+" is connected and ready", func() bool {
 		ok, _ := a.ready()
-		return ok && world.relay.connected(a.t, a.name, now.Add(-protocol.PresenceTimeout))
+		return ok && a.relay.connected(a.t, a.name, now.Add(-protocol.PresenceTimeout))
 	})
 }
 
@@ -212,7 +219,7 @@ func (a *agent) submit() (name string) {
 	a.t.Helper()
 	a.submitted++
 	name = fmt.Sprintf("%s-%d", a.name, a.submitted)
-	if err := world.relay.submit(a.t.Context(), name, a.name); err != nil {
+	if err := a.relay.submit(a.t.Context(), name, a.name); err != nil {
 		a.t.Fatal(err)
 	}
 	return name
@@ -226,7 +233,7 @@ func (a *agent) fetches(name string) {
 	if status != http.StatusOK {
 		a.t.Fatalf("the gateway answers %d: %s", status, body)
 	}
-	if err := snapshot.Unpack(a.t.Context(), strings.NewReader(body), a.t.TempDir(), world.relay.code, snapshot.Limits{}); err != nil {
+	if err := snapshot.Unpack(a.t.Context(), strings.NewReader(body), a.t.TempDir(), a.relay.code, snapshot.Limits{}); err != nil {
 		a.t.Errorf("what the gateway gave is not the code: %v", err)
 	}
 }
@@ -247,7 +254,7 @@ func (a *agent) code(name string) (status int, body string) {
 func (a *agent) completes(name string) {
 	a.t.Helper()
 	until(a.t, "end of "+name, func() bool {
-		job, err := world.relay.Job(a.t.Context(), name)
+		job, err := a.relay.Job(a.t.Context(), name)
 		if err != nil {
 			a.t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trainrelay/trainrelay/e2e/cluster"
 	"github.com/trainrelay/trainrelay/e2e/cluster/host"
+	"github.com/trainrelay/trainrelay/e2e/lab"
 )
 
 // The places of the picture, as network namespaces.
@@ -41,11 +42,10 @@ const (
 	relayDomain = "trainrelay.test"
 	relayName   = "relay." + relayDomain
 	otherName   = "other." + relayDomain // leads to the relay, whose certificate is not for it
-	unknownName = "unknown." + relayDomain
 )
 
 // names are what resolves for proxies, and for agents in the open place.
-var names = map[string]string{relayName: relayIP, otherName: relayIP, natsName: cloudIP}
+var names = map[string]string{relayName: relayIP, otherName: relayIP, natsName: cloudIP, brokerName: relayIP}
 
 // ground is the networks, the API server and the relay.
 type ground struct {
@@ -67,8 +67,7 @@ func newGround(ctx context.Context) (g *ground, err error) {
 	if err := host.EnsurePackages(ctx, log, "squid-openssl", "tinyproxy-bin", "microsocks", "dante-server", "openssl"); err != nil {
 		return g, err
 	}
-	// Not in the checkout, which the proxies' own users may not be let into.
-	g.dir = filepath.Join("/run", "trainrelay-proxies")
+	g.dir = lab.ProxiesFolder
 	if err := cluster.Down(ctx, g.path("cluster")); err != nil {
 		return g, fmt.Errorf("take away what an earlier run left: %w", err)
 	}
@@ -89,7 +88,7 @@ func newGround(ctx context.Context) (g *ground, err error) {
 	if err := g.prepareCluster(ctx); err != nil {
 		return g, err
 	}
-	g.relay, err = startRelay(ctx, g)
+	g.relay, err = startRelay(ctx, g, "relay", relayPort)
 	return g, err
 }
 

@@ -11,9 +11,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/trainrelay/trainrelay/e2e/cluster/host"
 	"github.com/trainrelay/trainrelay/internal/client"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
@@ -24,24 +26,39 @@ const relayPort = "8443"
 // relayTarget is what proxies are asked for.
 const relayTarget = relayName + ":" + relayPort
 
-// relay is the real relay, and its admin.
+// relay is a real relay, and its admin.
 type relay struct {
 	*client.Client
-	ca   string // of its certificate
-	code string // digest of the code that all jobs have
+	target  string // what proxies are asked for
+	ca      string // of its certificate
+	code    string // digest of the code that all jobs have
+	ground  *ground
+	command command
+	process *host.Process
 }
 
-func startRelay(ctx context.Context, g *ground) (*relay, error) {
-	data := g.path("relay")
-	process, err := g.start(ctx, command{name: "relay", place: relayPlace, args: []string{
-		g.bin("trainrelay"), "serve", "--data", data, "--listen", relayIP + ":" + relayPort,
+// startRelay starts one of the name at a port; more are arguments, after or in
+// place of the first ones.
+func startRelay(ctx context.Context, g *ground, name, port string, more ...string) (*relay, error) {
+	data := g.path(name)
+	r := &relay{target: relayName + ":" + port, ground: g, command: command{name: name, place: relayPlace, hosts: names, args: append([]string{
+		g.bin("trainrelay"), "serve", "--data", data, "--listen", relayIP + ":" + port,
 		"--host", relayIP, "--host", relayName, "--log-level", "debug",
-	}})
-	if err != nil {
+	}, more...)}}
+	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
-	r := new(relay)
-	file := filepath.Join(data, "client.json")
+	return r, r.upload(ctx)
+}
+
+// start starts the relay, with more arguments, and waits until it answers.
+func (r *relay) start(ctx context.Context, more ...string) (err error) {
+	c := r.command
+	c.args = slices.Concat(c.args, more)
+	if r.process, err = r.ground.start(ctx, c); err != nil {
+		return err
+	}
+	file := filepath.Join(r.ground.path(c.name), "client.json")
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		config, err := client.LoadConfig(file)
 		if err == nil {
@@ -52,12 +69,22 @@ func startRelay(ctx context.Context, g *ground) (*relay, error) {
 			_, err = r.Clusters(ctx)
 		}
 		if err == nil {
-			return r, r.upload(ctx)
+			return nil
 		}
-		if !process.Alive() || time.Now().After(deadline) {
-			log, _ := os.ReadFile(g.log("relay"))
-			return nil, fmt.Errorf("the relay does not answer: %w\n%s", err, log)
+		if !r.process.Alive() || time.Now().After(deadline) {
+			log, _ := os.ReadFile(r.ground.log(c.name))
+			return fmt.Errorf("the relay does not answer: %w\n%s", err, log)
 		}
+	}
+}
+
+// restart starts the relay anew, with more arguments than it began with.
+func (r *relay) restart(t *testing.T, more ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	if err := errors.Join(r.process.Stop(ctx), r.start(ctx, more...)); err != nil {
+		t.Fatal(err)
 	}
 }
 
