@@ -20,6 +20,8 @@ type fault struct {
 	// begin makes the fault and what the agent is told; mend takes the fault
 	// away and leaves the agent alone.
 	begin func(t *testing.T) (s setup, mend func())
+	// alone keeps the other faults waiting: it is mended at the relay of all.
+	alone bool
 }
 
 // swap is a fault of one proxy that another at the same address does not have.
@@ -34,22 +36,22 @@ func swap(broken, mended *proxy, s setup) (setup, func()) {
 func anonymous(p *proxy) string { return p.scheme + "://" + p.addr }
 
 var faults = []fault{
-	{"wrong-password", "the proxy does not accept the user and password of its URL", "", func(t *testing.T) (setup, func()) {
+	{id: "wrong-password", want: "the proxy does not accept the user and password of its URL", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "wrong-password", squidOptions{})
 		p.password("another")
 		p.start()
 		return setup{proxy: p.url()}, func() { p.password(proxyPassword) }
 	}},
-	{"no-password", "the proxy wants user and password: put them into its URL", "", func(t *testing.T) (setup, func()) {
+	{id: "no-password", want: "the proxy wants user and password: put them into its URL", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "no-password", squidOptions{})
 		open := squid(t, "no-password", squidOptions{addr: p.addr, rules: "http_access allow all"})
 		return swap(p, open, setup{proxy: anonymous(p)})
 	}},
-	{"dead", "nothing listens at the proxy's address: is the proxy running", "", func(t *testing.T) (setup, func()) {
+	{id: "dead", want: "nothing listens at the proxy's address: is the proxy running", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "dead", squidOptions{})
 		return setup{proxy: p.url()}, func() { p.start() }
 	}},
-	{"unreachable", "the proxy cannot be reached from here: check the proxy setting and the firewall", "", func(t *testing.T) (setup, func()) {
+	{id: "unreachable", want: "the proxy cannot be reached from here: check the proxy setting and the firewall", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "unreachable", squidOptions{addr: nobodyIP + ":3128"})
 		return setup{proxy: p.url()}, func() {
 			if _, err := host.Exec(t.Context(), host.Space{Net: proxiesPlace}, "ip", "address", "add", nobodyIP+"/24", "dev", "site"); err != nil {
@@ -58,7 +60,7 @@ var faults = []fault{
 			p.start()
 		}
 	}},
-	{"hangs", "the proxy took the connection but opened no tunnel", "", func(t *testing.T) (setup, func()) {
+	{id: "hangs", want: "the proxy took the connection but opened no tunnel", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "hangs", squidOptions{}).start()
 		if err := p.process.Pause(); err != nil {
 			t.Fatal(err)
@@ -69,49 +71,59 @@ var faults = []fault{
 			}
 		}
 	}},
-	{"refuses", "the proxy answered 403 Forbidden (ERR_ACCESS_DENIED 0); ask who runs the proxy to allow CONNECT to the target", "fix: ask who runs the proxy to allow CONNECT to the target", func(t *testing.T) (setup, func()) {
+	{id: "refuses", want: "the proxy answered 403 Forbidden (ERR_ACCESS_DENIED 0); ask who runs the proxy to allow CONNECT to the target", check: "fix: ask who runs the proxy to allow CONNECT to the target", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "refuses", squidOptions{rules: "http_access deny all"})
 		return swap(p, squid(t, "refuses", squidOptions{addr: p.addr}), setup{proxy: p.url()})
 	}},
-	{"intercepts", "the certificate is of a CA that is unknown here: give the CA of the target, or of the proxy if that one intercepts TLS", "fix: if that is a proxy's authority, which looks into TLS, add its certificate", func(t *testing.T) (setup, func()) {
+	{id: "intercepts", want: "the certificate is of a CA that is unknown here: give the CA of the target, or of the proxy if that one intercepts TLS", check: "fix: if that is a proxy's authority, which looks into TLS, add its certificate", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "intercepts", squidOptions{bump: true, upgrade: true})
 		return swap(p, squid(t, "intercepts", squidOptions{addr: p.addr}), setup{proxy: p.url()})
 	}},
-	{"unknown-name", "the proxy cannot reach the target: does it resolve the target's name", "", func(t *testing.T) (setup, func()) {
+	{id: "unknown-name", want: "the proxy cannot reach the target: does it resolve the target's name", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "unknown-name", squidOptions{})
 		p.command.hosts = nil
 		return swap(p, squid(t, "unknown-name", squidOptions{addr: p.addr}), setup{proxy: p.url()})
 	}},
-	{"other-proxy-ca", "the proxy's certificate is of a CA that is unknown here: give it as the proxy's CA", "", func(t *testing.T) (setup, func()) {
+	{id: "other-proxy-ca", want: "the proxy's certificate is of a CA that is unknown here: give it as the proxy's CA", begin: func(t *testing.T) (setup, func()) {
 		authority := testkit.NewAuthority(t)
 		p := squid(t, "other-proxy-ca", squidOptions{tls: true})
 		return swap(p, squid(t, "other-proxy-ca", squidOptions{tls: true, addr: p.addr, authority: authority}),
 			setup{proxy: p.url(), proxyCA: authority.PEM})
 	}},
-	{"https-for-http", "the proxy does not speak TLS at this port: its URL should begin with http://", "", func(t *testing.T) (setup, func()) {
+	{id: "https-for-http", want: "the proxy does not speak TLS at this port: its URL should begin with http://", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "https-for-http", squidOptions{})
 		secured := squid(t, "https-for-http", squidOptions{tls: true, addr: p.addr})
 		return swap(p, secured, setup{proxy: secured.url(), proxyCA: secured.ca})
 	}},
-	{"http-for-https", "its URL begins with https:// then", "", func(t *testing.T) (setup, func()) {
+	{id: "http-for-https", want: "its URL begins with https:// then", begin: func(t *testing.T) (setup, func()) {
 		p := squid(t, "http-for-https", squidOptions{tls: true})
 		plain := squid(t, "http-for-https", squidOptions{addr: p.addr})
 		return swap(p, plain, setup{proxy: plain.url()})
 	}},
-	{"socks-wrong-password", "the proxy does not accept the user and password of its URL", "", func(t *testing.T) (setup, func()) {
+	{id: "socks-wrong-password", want: "the proxy does not accept the user and password of its URL", begin: func(t *testing.T) (setup, func()) {
 		p := microsocksAt(t, "socks-wrong-password", "", "another")
 		return swap(p, microsocksAt(t, "socks-wrong-password", p.addr, proxyPassword), setup{proxy: p.url()})
 	}},
-	{"socks-unknown-name", "the proxy cannot reach the target: does it resolve the target's name", "", func(t *testing.T) (setup, func()) {
+	{id: "socks-unknown-name", want: "the proxy cannot reach the target: does it resolve the target's name", begin: func(t *testing.T) (setup, func()) {
 		p := microsocks(t, "socks-unknown-name")
 		p.command.hosts = nil
 		return swap(p, microsocksAt(t, "socks-unknown-name", p.addr, proxyPassword), setup{proxy: p.url()})
 	}},
-	// The relay's certificate is mended at the relay, by --host: not here.
-	{"other-name", "the certificate is for another name: check the address", "or start the relay with --host " + otherName, func(t *testing.T) (setup, func()) {
-		p := squid(t, "other-name", squidOptions{}).start()
-		return setup{proxy: p.url(), relay: "https://" + otherName + ":" + relayPort}, nil
-	}},
+	{id: "no-websocket", want: "426 Upgrade Required, is not a relay's: a proxy that intercepts TLS lets no WebSocket through",
+		begin: func(t *testing.T) (setup, func()) {
+			authority := testkit.NewAuthority(t)
+			p := squid(t, "no-websocket", squidOptions{bump: true, authority: authority})
+			return swap(p, squid(t, "no-websocket", squidOptions{bump: true, upgrade: true, addr: p.addr, authority: authority}),
+				setup{proxy: p.url(), proxyCA: p.ca})
+		}},
+	{id: "other-name", want: "the certificate is for another name: check the address", check: "or start the relay with --host " + otherName,
+		alone: true, begin: func(t *testing.T) (setup, func()) {
+			p := squid(t, "other-name", squidOptions{}).start()
+			return setup{proxy: p.url(), relay: "https://" + otherName + ":" + relayPort}, func() {
+				world.relay.restart(t, "--host", otherName)
+				t.Cleanup(func() { world.relay.restart(t) })
+			}
+		}},
 }
 
 // TestProxyFaults: each failure is told on /readyz, in the log and by check, in
@@ -120,7 +132,9 @@ var faults = []fault{
 func TestProxyFaults(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.id, func(t *testing.T) {
-			t.Parallel()
+			if !f.alone {
+				t.Parallel()
+			}
 			s, mend := f.begin(t)
 			a := newAgent(t, "fault-"+f.id, s)
 			report := a.waits(f.want)
@@ -144,9 +158,6 @@ func TestProxyFaults(t *testing.T) {
 			}
 			if c, err := world.relay.Cluster(t.Context(), a.name); err != nil || c.LastSync != nil {
 				t.Errorf("the relay has heard of it: %+v, %v", c, err)
-			}
-			if mend == nil {
-				return
 			}
 			mend()
 			a.connects()
