@@ -8,8 +8,13 @@ import (
 	"testing"
 )
 
-// TestDocuments runs every command that the users' documents show in a block
-// marked sh, each document in one shell from top to bottom.
+// TestDocuments runs every command that the documents in docs show in a block
+// marked sh, each document in one shell from top to bottom. Blocks without a mark
+// are for a machine of the reader's: they install, wait for input or take things
+// away. Left out are the README, whose make targets make a lab of their own, and
+// the chart's README: as its first block says, this lab's agent is installed, only
+// behind a proxy; its second needs a cluster without an agent, and is run by
+// TestReadme of e2e/chart.
 func TestDocuments(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(site(t).Repo, "docs", "*.md"))
 	if err != nil {

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trainrelay/trainrelay/e2e/cluster"
+	"github.com/trainrelay/trainrelay/internal/testkit"
 )
 
 // TestHelm: what the agent keeps in the objects that the chart makes for it
@@ -80,12 +82,55 @@ func TestHelm(t *testing.T) {
 	}
 }
 
+// TestReadme: the commands that install the chart by hand do, as the chart's
+// README has them.
+func TestReadme(t *testing.T) {
+	server := startServer(t)
+	repo, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(repo, "deploy", "charts", "trainrelay-agent", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), " By hand:\n\n```sh\n")
+	script, _, found := strings.Cut(after, "```\n")
+	if !found {
+		t.Fatal("the README does not install by hand")
+	}
+	// Where it is run there are the checkout's folder, the token and the authority.
+	dir := t.TempDir()
+	err = errors.Join(
+		os.Symlink(filepath.Join(repo, "deploy"), filepath.Join(dir, "deploy")),
+		os.WriteFile(filepath.Join(dir, "token"), []byte("trj_"+strings.Repeat("A", 64)+"\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "relay-ca.crt"), testkit.NewAuthority(t).PEM, 0o600),
+		os.WriteFile(filepath.Join(dir, "kubectl"), []byte("#!/bin/sh\nexec '"+filepath.Join(repo, "bin", "cluster", "k8s")+"' kubectl \"$@\"\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(helmEnv(t, server), "PATH="+dir+":"+filepath.Join(repo, "bin", "cluster")+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := server.Client().AppsV1().DaemonSets(Namespace).Get(t.Context(), "trainrelay-agent", metav1.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func helmEnv(t *testing.T, server *cluster.Cluster) []string {
+	t.Helper()
+	home := t.TempDir()
+	return append(os.Environ(), "KUBECONFIG="+server.Kubeconfig(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+}
+
 // runHelm runs the real helm with all rights.
 func runHelm(t *testing.T, server *cluster.Cluster, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "../../bin/cluster/helm", args...)
-	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+server.Kubeconfig(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	cmd.Env = helmEnv(t, server)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
