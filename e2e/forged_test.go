@@ -161,6 +161,7 @@ func (i *imposter) worked() bool {
 // it once the agent reaches it again, and work goes on by itself.
 func TestForgedCommands(t *testing.T) {
 	waitForSync(t)
+	before := time.Now()
 	evil, leave := stand(t)
 	name := unique("genuine")
 	submit(t, name, "command: echo genuine")
@@ -176,7 +177,7 @@ func TestForgedCommands(t *testing.T) {
 			t.Fatal("the imposter did not deliver each attack")
 		}
 	}
-	site(t).WaitForAgentLog(t, "security incident")
+	site(t).WaitForAgentLog(t, before, "security incident")
 	nothing()
 
 	leave()

@@ -9,12 +9,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/testkit"
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
@@ -28,6 +31,7 @@ const agentSpace = "azureml"
 // Secret is made up for by one command while jobs go on, and what is uninstalled
 // leaves nothing.
 func TestJoinToken(t *testing.T) {
+	connectAfterFailure(t)
 	t.Run("refused", func(t *testing.T) {
 		used := secret(t, "trainrelay-agent-join").Data["token"]
 		for name, tc := range map[string]struct{ token, want string }{
@@ -49,19 +53,21 @@ func TestJoinToken(t *testing.T) {
 		if err := os.WriteFile(file, []byte(unknownToken(t)), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		before := time.Now()
 		helm(t, "upgrade", "trainrelay-agent", filepath.Join(site(t).Repo, "deploy", "charts", "trainrelay-agent"),
 			"--namespace", agentSpace, "--reuse-values", "--set-file", "join.token="+file)
-		site(t).WaitForAgentLog(t, "the new join token is of no use; going on with the credentials that are there")
+		site(t).WaitForAgentLog(t, before, "the new join token is of no use; going on with the credentials that are there")
 		waitForSync(t)
 
 		// Without credentials it says what it waits for, and lives.
 		empty := secret(t, "trainrelay-agent")
 		empty.Data = nil
+		before = time.Now()
 		if _, err := site(t).Client.CoreV1().Secrets(agentSpace).Update(t.Context(), empty, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		site(t).KillAgents(t)
-		site(t).WaitForAgentLog(t, "cannot get the cluster's credentials; trying again")
+		site(t).WaitForAgentLog(t, before, "cannot get the cluster's credentials; trying again")
 		for path, want := range map[string]string{"readyz": "not joined: the relay refuses the join token: ", "healthz": "ok"} {
 			pods, err := site(t).Client.CoreV1().Pods(agentSpace).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=trainrelay-agent"})
 			if err != nil || len(pods.Items) != 1 {
@@ -103,16 +109,19 @@ func TestJoinToken(t *testing.T) {
 		name := unique("rejoin")
 		submit(t, name, counting(lines))
 		waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Running })
+		lost := time.Now()
 		if err := site(t).Client.CoreV1().Secrets(agentSpace).Delete(t.Context(), "trainrelay-agent", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		site(t).KillAgents(t)
-		site(t).WaitForAgentLog(t, "there is no Secret trainrelay-agent")
+		site(t).WaitForAgentLog(t, lost, "there is no Secret trainrelay-agent")
 		if out := site(t).Connect(t.Context()); out.Code != 0 {
 			t.Fatalf("joining again: exit code %d: %s", out.Code, out.Stderr)
 		}
-		if after := seedsOf(t); after[0] == before[0] {
-			t.Error("the cluster has the old key")
+		for _, seed := range seedsOf(t) {
+			if slices.Contains(before, seed) {
+				t.Error("the cluster has an old key")
+			}
 		}
 		out := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 		if out.Code != 0 {
@@ -125,8 +134,12 @@ func TestJoinToken(t *testing.T) {
 	})
 
 	t.Run("nothing is left", func(t *testing.T) {
+		kept := unique("kept")
+		submit(t, kept, "command: sleep 3")
+		waitFor(t, kept, func(j v1.Job) bool { return j.Status == protocol.Running })
 		disconnect(t, "keep")
 		helm(t, "uninstall", "trainrelay-agent", "--namespace", agentSpace, "--wait")
+		takeJobsAway(t, kept)
 		for _, kind := range []string{
 			"secrets", "configmaps", "leases", "services", "serviceaccounts", "roles", "rolebindings", "daemonsets", "clusterroles", "clusterrolebindings",
 		} {
@@ -151,6 +164,33 @@ func TestJoinToken(t *testing.T) {
 			t.Errorf("a job after that: exit code %d: %s", out.Code, out.Stderr)
 		}
 	})
+}
+
+// takeJobsAway: a Job whose end no agent has reported stays, until it is deleted
+// as the documents say.
+func takeJobsAway(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		jobs := kubernetesJobs(t, name)
+		if len(jobs) != 1 {
+			t.Fatalf("%d Kubernetes Jobs, want the one that was kept", len(jobs))
+		}
+		if jobs[0].Status.Succeeded == 1 {
+			if ttl := jobs[0].Spec.TTLSecondsAfterFinished; ttl != nil {
+				t.Errorf("it expires after %d s", *ttl)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the job that was kept does not end")
+		}
+	}
+	if out, err := site(t).Kubectl(t.Context(), nil, "delete", "jobs", "-A", "-l", workload.Selector); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if left := kubernetesJobs(t, name); len(left) != 0 {
+		t.Errorf("%d Jobs are left", len(left))
+	}
 }
 
 // unknownToken is of another relay.
@@ -194,13 +234,14 @@ func secret(t *testing.T, name string) *corev1.Secret {
 func seedsOf(t *testing.T) []string {
 	t.Helper()
 	var credentials struct {
-		Seed  string   `json:"nkey_seed"`
-		Seals []string `json:"seal_seeds"`
+		Seed    string   `json:"nkey_seed"`
+		Seals   []string `json:"seal_seeds"`
+		Gateway string   `json:"gateway_seed"` // base64
 	}
-	if err := json.Unmarshal(secret(t, "trainrelay-agent").Data["credentials.json"], &credentials); err != nil || credentials.Seed == "" || len(credentials.Seals) == 0 {
+	if err := json.Unmarshal(secret(t, "trainrelay-agent").Data["credentials.json"], &credentials); err != nil || credentials.Seed == "" || len(credentials.Seals) == 0 || credentials.Gateway == "" {
 		t.Fatalf("the Secret has no credentials: %v", err)
 	}
-	return append([]string{credentials.Seed}, credentials.Seals...)
+	return append([]string{credentials.Seed, credentials.Gateway}, credentials.Seals...)
 }
 
 // searchFiles fails the test for each file below dir that has one of the texts.

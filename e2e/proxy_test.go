@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
@@ -69,10 +70,11 @@ func TestMainJobThroughProxy(t *testing.T) {
 // TestProxyRestart: the proxy goes away and comes back; the agent says what it
 // waits for, and nothing is lost.
 func TestProxyRestart(t *testing.T) {
+	before := time.Now()
 	site(t).KillProxy(t)
 	name := unique("no-proxy")
 	submit(t, name, "command: echo through again")
-	site(t).WaitForAgentLog(t, "proxy")
+	site(t).WaitForAgentLog(t, before, "nothing listens at the proxy's address")
 	site(t).StartProxy(t)
 	out := site(t).CLI(t.Context(), "job", "stream", "-n", name)
 	if out.Code != 0 || !strings.Contains(out.Stdout, "through again") {

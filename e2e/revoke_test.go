@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 // TestRevoke: a disconnected cluster's agent is cut and cannot come back, and
 // what becomes of its jobs is the flag's choice.
 func TestRevoke(t *testing.T) {
+	connectAfterFailure(t)
 	t.Run("keep", func(t *testing.T) {
 		const lines = 120
 		name := unique("kept")
@@ -38,7 +40,7 @@ func TestRevoke(t *testing.T) {
 			again.Close()
 			t.Error("the key of a disconnected cluster is let in")
 		}
-		site(t).WaitForAgentLog(t, "does not accept the key")
+		site(t).WaitForAgentLog(t, began, "does not accept the key")
 		if jobs := kubernetesJobs(t, name); len(jobs) != 1 {
 			t.Errorf("%d Kubernetes Jobs, want the one that goes on", len(jobs))
 		}
@@ -64,6 +66,20 @@ func TestRevoke(t *testing.T) {
 		job := waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Canceled })
 		if job.Reason == nil || !strings.Contains(job.Reason.Message, "disconnected") {
 			t.Errorf("canceled because of %v", job.Reason)
+		}
+	})
+}
+
+// connectAfterFailure connects the cluster where the test failed, which may have
+// left it without an agent: the tests after it need one.
+func connectAfterFailure(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		if out := site(t).Connect(context.WithoutCancel(t.Context())); out.Code != 0 {
+			t.Logf("cluster connect: exit code %d: %s", out.Code, out.Stderr)
 		}
 	})
 }

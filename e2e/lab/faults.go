@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // KillRelay ends the relay at once, as a crash would.
@@ -131,15 +132,23 @@ func agents() ([]int, error) {
 	return pids, nil
 }
 
-// WaitForAgentLog waits until an agent has logged a line with the text.
-func (l *Lab) WaitForAgentLog(t testing.TB, text string) {
+// WaitForAgentLog waits until an agent has logged a line with the text after a
+// time, which is that before what makes it do so.
+func (l *Lab) WaitForAgentLog(t testing.TB, after time.Time, text string) {
 	t.Helper()
 	err := waitUntil(t.Context(), fmt.Sprintf("the agent logs %q", text), func(ctx context.Context) error {
-		log, err := l.Kubectl(ctx, nil, "logs", "-n", agentSpace, "daemonset/trainrelay-agent", "--since=60s")
-		if err == nil && !strings.Contains(log, text) {
-			err = fmt.Errorf("its log:\n%s", log)
+		// By the node's clock, which is this machine's; --since-time has whole seconds.
+		log, err := l.Kubectl(ctx, nil, "logs", "-n", agentSpace, "daemonset/trainrelay-agent", "--timestamps", "--since-time="+after.UTC().Format(time.RFC3339))
+		if err != nil {
+			return err
 		}
-		return err
+		for line := range strings.Lines(log) {
+			stamp, line, _ := strings.Cut(line, " ")
+			if at, err := time.Parse(time.RFC3339Nano, stamp); err == nil && at.After(after) && strings.Contains(line, text) {
+				return nil
+			}
+		}
+		return fmt.Errorf("its log:\n%s", log)
 	})
 	if err != nil {
 		t.Fatal(err)
