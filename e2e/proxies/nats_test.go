@@ -35,22 +35,26 @@ func TestExternalNATS(t *testing.T) {
 			writeFile(t, dir+"/tls.key", string(key))
 			ca := writeFile(t, dir+"/ca.crt", string(authority.PEM))
 
-			configure, serve := documented(t,
-				"trainrelay nats", world.bin("trainrelay")+" nats", "/etc/trainrelay/nats", dir+"/keys", "/etc/nats", dir,
-				"tls://nats.example.com:4222", server.url, ":8443", "127.0.0.1:1"+server.relay)
-			if scheme == "nats" {
-				configure = strings.Replace(configure, " --tls-cert "+dir+"/tls.crt --tls-key "+dir+"/tls.key", "", 1)
-			}
-			configure = strings.Replace(configure, " >", " --store-dir "+dir+"/store --listen 127.0.0.1:"+server.port+" >", 1) +
-				"\nsed -i 's/^listen: .*/listen: \":" + server.port + "\"/' nats.conf"
-			shell := exec.CommandContext(t.Context(), "bash", "-euc", configure)
-			shell.Dir = dir
-			if out, err := shell.CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v\n%s", configure, err, out)
-			}
 			name := "broker-" + scheme
-			startBroker(t, name, dir+"/nats.conf", relayIP+":"+server.port)
-			args := strings.Fields(serve)[2:] // after "trainrelay serve"
+			// start does what the document says, with keys of a folder.
+			start := func(keys string) (process *host.Process, serve []string) {
+				configure, command := documented(t,
+					"trainrelay nats", world.bin("trainrelay")+" nats", "/etc/trainrelay/nats", keys, "/etc/nats", dir,
+					"tls://nats.example.com:4222", server.url, ":8443", "127.0.0.1:1"+server.relay)
+				if scheme == "nats" {
+					configure = strings.Replace(configure, " --tls-cert "+dir+"/tls.crt --tls-key "+dir+"/tls.key", "", 1)
+				}
+				configure = strings.Replace(configure, " >", " --store-dir "+dir+"/store --listen 127.0.0.1:"+server.port+" >", 1) +
+					"\nsed -i 's/^listen: .*/listen: \":" + server.port + "\"/' nats.conf"
+				shell := exec.CommandContext(t.Context(), "bash", "-euc", configure)
+				shell.Dir = dir
+				if out, err := shell.CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v\n%s", configure, err, out)
+				}
+				process = startBroker(t, name, dir+"/nats.conf", relayIP+":"+server.port)
+				return process, strings.Fields(command)[2:] // after "trainrelay serve"
+			}
+			broker, args := start(dir + "/keys")
 			if scheme == "tls" {
 				args = append(args, "--nats-ca-file", ca)
 			}
@@ -70,6 +74,14 @@ func TestExternalNATS(t *testing.T) {
 				ca: slices.Concat([]byte(r.ca), authority.PEM)})
 			a.connects()
 			a.isConfined()
+			a.works()
+
+			// With other keys, as SECURITY.md has them replaced, it goes on.
+			if err := broker.Kill(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			start(dir + "/keys-2")
+			r.restart(t, "--nats-keys", dir+"/keys-2")
 			a.works()
 			a.stop()
 			p.stop()
@@ -108,7 +120,7 @@ func documented(t *testing.T, words ...string) (configure, serve string) {
 }
 
 // startBroker runs nats-server where the relay is, until the test ends.
-func startBroker(t *testing.T, name, config, addr string) {
+func startBroker(t *testing.T, name, config, addr string) *host.Process {
 	t.Helper()
 	program := world.bin("cluster/nats-server")
 	if _, err := os.Stat(program); errors.Is(err, os.ErrNotExist) {
@@ -133,4 +145,5 @@ func startBroker(t *testing.T, name, config, addr string) {
 		}
 		return err == nil
 	})
+	return process
 }
