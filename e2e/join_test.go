@@ -31,7 +31,6 @@ const agentSpace = "azureml"
 // Secret is made up for by one command while jobs go on, and what is uninstalled
 // leaves nothing.
 func TestJoinToken(t *testing.T) {
-	connectAfterFailure(t)
 	t.Run("refused", func(t *testing.T) {
 		used := secret(t, "trainrelay-agent-join").Data["token"]
 		for name, tc := range map[string]struct{ token, want string }{
@@ -49,6 +48,7 @@ func TestJoinToken(t *testing.T) {
 	})
 
 	t.Run("refused in the cluster", func(t *testing.T) {
+		connectAfterFailure(t)
 		file := filepath.Join(t.TempDir(), "token")
 		if err := os.WriteFile(file, []byte(unknownToken(t)), 0o600); err != nil {
 			t.Fatal(err)
@@ -104,6 +104,7 @@ func TestJoinToken(t *testing.T) {
 	})
 
 	t.Run("lost Secret", func(t *testing.T) {
+		connectAfterFailure(t)
 		const lines = 120
 		before := seedsOf(t)
 		name := unique("rejoin")
@@ -134,6 +135,7 @@ func TestJoinToken(t *testing.T) {
 	})
 
 	t.Run("nothing is left", func(t *testing.T) {
+		connectAfterFailure(t)
 		kept := unique("kept")
 		submit(t, kept, "command: sleep 3")
 		waitFor(t, kept, func(j v1.Job) bool { return j.Status == protocol.Running })

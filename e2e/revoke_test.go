@@ -15,8 +15,8 @@ import (
 // TestRevoke: a disconnected cluster's agent is cut and cannot come back, and
 // what becomes of its jobs is the flag's choice.
 func TestRevoke(t *testing.T) {
-	connectAfterFailure(t)
 	t.Run("keep", func(t *testing.T) {
+		connectAfterFailure(t)
 		const lines = 120
 		name := unique("kept")
 		submit(t, name, counting(lines))
@@ -53,6 +53,7 @@ func TestRevoke(t *testing.T) {
 	})
 
 	t.Run("cancel", func(t *testing.T) {
+		connectAfterFailure(t)
 		name := unique("ended")
 		submit(t, name, "command: while true; do date; sleep 1; done")
 		waitFor(t, name, func(j v1.Job) bool { return j.Status == protocol.Running })
@@ -70,8 +71,8 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// connectAfterFailure connects the cluster where the test failed, which may have
-// left it without an agent: the tests after it need one.
+// connectAfterFailure connects the cluster where the test or subtest fails, which
+// may leave it without an agent: what comes after needs one.
 func connectAfterFailure(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
