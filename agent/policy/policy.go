@@ -11,8 +11,9 @@
 //
 // Each key may be left out, and then does not limit. Images are globs on full
 // references, as docker.io/library/python:3.12: * stays within a part of the
-// path, ** goes across parts. Ceilings hold for all instances of a job
-// together. See [Parse].
+// path, ** goes across parts. A reference with a digest has no tag here, since
+// none counts beside it: docker.io/library/python@sha256:* allows those.
+// Ceilings hold for all instances of a job together. See [Parse].
 //
 // What is never allowed needs no key and cannot be switched on: privileged
 // containers, the node's files, network, processes or ports, added
@@ -28,6 +29,7 @@ package policy
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -101,7 +103,8 @@ func (p *Policy) allImages(pod *corev1.PodSpec) error {
 }
 
 // image judges a reference in full, so that no shorter way to write it gets
-// around a pattern.
+// around a pattern. Of one with a digest the tag is left out, as runtimes leave
+// it out: a pattern for tags says nothing of what a digest stands for.
 func (p *Policy) image(image string) error {
 	if len(p.images) == 0 {
 		return nil
@@ -110,7 +113,13 @@ func (p *Policy) image(image string) error {
 	if err != nil {
 		return fmt.Errorf("images: %q is not a reference: %w", image, err)
 	}
+	if algorithm := path.Base(named.Name()); slices.Contains(algorithms, algorithm) {
+		return fmt.Errorf("images: %s is named like a digest, and could stand for any image that a node has", image)
+	}
 	full := reference.TagNameOnly(named).String()
+	if digested, ok := named.(reference.Digested); ok {
+		full = named.Name() + "@" + digested.Digest().String()
+	}
 	for _, pattern := range p.images {
 		if doublestar.MatchUnvalidated(pattern, full) {
 			return nil
@@ -118,6 +127,10 @@ func (p *Policy) image(image string) error {
 	}
 	return fmt.Errorf("images: %s matches none of %s", full, list(p.images))
 }
+
+// algorithms are those of digests. A runtime takes sha256:HEX for the id of an
+// image, whatever it would be as a reference.
+var algorithms = []string{"sha256", "sha384", "sha512"}
 
 // size judges what the job takes, of all instances together.
 func (p *Policy) size(job *batchv1.Job) error {
