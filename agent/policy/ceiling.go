@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -13,9 +12,12 @@ import (
 // ofPod is what one pod may take of a resource at a time: the sum of its
 // containers, or what one of those that run before them takes, if that is
 // more. Init containers that stay count with the containers.
-func ofPod(pod *corev1.PodSpec, name corev1.ResourceName) (resource.Quantity, error) {
+func (p *Policy) ofPod(pod *corev1.PodSpec, name corev1.ResourceName) (resource.Quantity, error) {
 	var most, staying resource.Quantity
 	for _, c := range pod.InitContainers {
+		if _, limited := c.Resources.Limits[name]; !limited && name == corev1.ResourceEphemeralStorage && c.Image == p.o.LaunchImage && c.Image != "" {
+			continue // the agent's own: what it writes is the pod's, and within the limit of the command's container
+		}
 		takes, err := ofContainer(&c, name)
 		if err != nil {
 			return takes, err
@@ -54,8 +56,12 @@ func ofPod(pod *corev1.PodSpec, name corev1.ResourceName) (resource.Quantity, er
 // has is unbounded, and what only some have is not given at all.
 func ofContainer(c *corev1.Container, name corev1.ResourceName) (resource.Quantity, error) {
 	takes, limited := c.Resources.Limits[name]
-	if !limited && !strings.Contains(string(name), "/") {
+	switch {
+	case limited:
+	case name == corev1.ResourceCPU || name == corev1.ResourceMemory:
 		return takes, fmt.Errorf("container %s has no limit", c.Name)
+	case name == corev1.ResourceEphemeralStorage:
+		return takes, fmt.Errorf("container %s has no limit; set %s in the limits of the job's instance type", c.Name, name)
 	}
 	if asks := c.Resources.Requests[name]; asks.Cmp(takes) > 0 {
 		takes = asks

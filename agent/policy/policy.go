@@ -150,7 +150,7 @@ func (p *Policy) size(job *batchv1.Job) error {
 		return fmt.Errorf("maxPerJob: what the resource claim %s takes cannot be counted", claims[0].Name)
 	}
 	for _, name := range sorted(p.ceilings) {
-		wanted, err := ofPod(&job.Spec.Template.Spec, name)
+		wanted, err := p.ofPod(&job.Spec.Template.Spec, name)
 		if err != nil {
 			return fmt.Errorf("maxPerJob.%s: %w", name, err)
 		}

@@ -65,6 +65,11 @@ func TestJudge(t *testing.T) {
 	gpus := func(n string) func(*batchv1.Job) {
 		return main(func(c *corev1.Container) { c.Resources.Limits["nvidia.com/gpu"] = resource.MustParse(n) })
 	}
+	stores := func(size string) func(*batchv1.Job) {
+		return main(func(c *corev1.Container) {
+			c.Resources.Limits[corev1.ResourceEphemeralStorage] = resource.MustParse(size)
+		})
+	}
 	lasts := func(timeout string) func(*batchv1.Job) {
 		return func(job *batchv1.Job) { job.Annotations[timeoutNote] = timeout }
 	}
@@ -117,6 +122,17 @@ func TestJudge(t *testing.T) {
 			p.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")}}
 		}), "maxPerJob.memory: 16Gi wanted, 4Gi allowed"},
 		{"no limit", "maxPerJob: {memory: 4Gi}", main(func(c *corev1.Container) { delete(c.Resources.Limits, corev1.ResourceMemory) }), "maxPerJob.memory: container main has no limit"},
+		{"no limit of storage", "maxPerJob: {ephemeral-storage: 4Gi}", same, "maxPerJob.ephemeral-storage: container main has no limit; set ephemeral-storage in the limits of the job's instance type"},
+		{"storage", "maxPerJob: {ephemeral-storage: 4Gi}", stores("2Gi"), ""},
+		{"too much storage", "maxPerJob: {ephemeral-storage: 4Gi}", stores("3Gi"), "maxPerJob.ephemeral-storage: 6Gi wanted, 4Gi allowed"},
+		{"storage of another container before the command", "maxPerJob: {ephemeral-storage: 4Gi}", func(job *batchv1.Job) {
+			stores("2Gi")(job)
+			job.Spec.Template.Spec.InitContainers[0].Image = "busybox"
+		}, "container code has no limit"},
+		{"no huge pages", "maxPerJob: {hugepages-2Mi: 1Gi}", same, ""},
+		{"too many huge pages", "maxPerJob: {hugepages-2Mi: 1Gi}", main(func(c *corev1.Container) {
+			c.Resources.Limits["hugepages-2Mi"] = resource.MustParse("1Gi")
+		}), "maxPerJob.hugepages-2Mi: 2Gi wanted, 1Gi allowed"},
 		{"no GPU", "maxPerJob: {nvidia.com/gpu: 0}", same, ""},
 		{"GPUs", "maxPerJob: {nvidia.com/gpu: 8}", gpus("4"), ""},
 		{"too many GPUs", "maxPerJob: {nvidia.com/gpu: 8}", gpus("8"), "maxPerJob.nvidia.com/gpu: 16 wanted, 8 allowed"},
