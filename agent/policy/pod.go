@@ -19,6 +19,7 @@ func confined(pod *corev1.PodSpec) error {
 		{pod.HostNetwork, "hostNetwork"},
 		{pod.HostPID, "hostPID"},
 		{pod.HostIPC, "hostIPC"},
+		{pod.NodeName != "", "nodeName " + pod.NodeName}, // past the scheduler, and what taints keep away
 		{pod.ServiceAccountName != "" && pod.ServiceAccountName != "default", "service account " + pod.ServiceAccountName},
 		{pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != "default", "service account " + pod.DeprecatedServiceAccount},
 		{ptr.Deref(pod.AutomountServiceAccountToken, true), "a service account token (automountServiceAccountToken is not false)"},
@@ -38,6 +39,8 @@ func confined(pod *corev1.PodSpec) error {
 			return never("sysctl " + s.Sysctls[0].Name)
 		case unconfined(s.AppArmorProfile):
 			return never("AppArmor profile Unconfined")
+		case s.SELinuxOptions != nil:
+			return never("SELinux options")
 		case s.WindowsOptions != nil && ptr.Deref(s.WindowsOptions.HostProcess, false):
 			return never("hostProcess")
 		}
@@ -79,6 +82,8 @@ func container(pod *corev1.PodSpec, c *corev1.Container) error {
 		return fmt.Errorf("procMount %s", *s.ProcMount)
 	case unconfined(s.AppArmorProfile):
 		return errors.New("AppArmor profile Unconfined")
+	case s.SELinuxOptions != nil:
+		return errors.New("SELinux options")
 	case s.WindowsOptions != nil && ptr.Deref(s.WindowsOptions.HostProcess, false):
 		return errors.New("hostProcess")
 	}

@@ -18,7 +18,7 @@
 // What is never allowed needs no key and cannot be switched on: privileged
 // containers, the node's files, network, processes or ports, added
 // capabilities, gaining privileges, another service account, a token of one,
-// and running without seccomp.
+// SELinux options, naming the node, and running without seccomp.
 //
 // # When things fail
 //
