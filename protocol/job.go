@@ -85,6 +85,12 @@ func CheckDigest(digest string) error {
 	return nil
 }
 
+var imageIDRE = regexp.MustCompile(`^(sha256|sha384|sha512):`)
+
+// ImageID reports whether an image is named by its id, which says nothing of
+// where it comes from and means what a machine happens to have.
+func ImageID(image string) bool { return imageIDRE.MatchString(image) }
+
 // Validate returns every problem of the job, joined; each names its field.
 func (j *Job) Validate() error {
 	var errs []error
@@ -99,6 +105,9 @@ func (j *Job) Validate() error {
 	}
 	if j.Image == "" || strings.ContainsFunc(j.Image, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		bad("image", "%q is not an image reference", Cut(j.Image, 80))
+	}
+	if ImageID(j.Image) {
+		bad("image", "%q is the id of an image on some machine, not an image reference", Cut(j.Image, 80))
 	}
 	if j.Code != "" {
 		if err := CheckDigest(j.Code); err != nil {

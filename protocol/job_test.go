@@ -22,6 +22,8 @@ func TestJobValidate(t *testing.T) {
 		{"NUL in the command", func(j *Job) { j.Command = "a\x00b" }, "command: contains a NUL"},
 		{"no image", func(j *Job) { j.Image = "" }, "image: "},
 		{"image with a blank", func(j *Job) { j.Image = "a b" }, "image: "},
+		{"image by its id", func(j *Job) { j.Image = "sha256:" + strings.Repeat("ab", 32) }, "is the id of an image"},
+		{"image by its digest", func(j *Job) { j.Image = "python@sha256:" + strings.Repeat("ab", 32) }, ""},
 		{"code is a path", func(j *Job) { j.Code = "./src" }, `code: "./src" is not a digest`},
 		{"compute", func(j *Job) { j.Compute = "-x" }, `compute: "-x"`},
 		{"no instances", func(j *Job) { j.Instances = 0 }, "instance_count: 0"},

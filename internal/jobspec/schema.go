@@ -263,6 +263,8 @@ func readImage(c *checker, n *node, key string) {
 		c.report(n.at, key, fmt.Sprintf("%s is not an image reference", quote(image)), "an image is named as registry/repository:tag")
 	case image == "" || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }):
 		c.report(n.at, key, fmt.Sprintf("%s is not an image reference", quote(image)), "an image is named as registry/repository:tag, without spaces")
+	case protocol.ImageID(image):
+		c.report(n.at, key, fmt.Sprintf("%s is the id of an image on some machine", quote(protocol.Cut(image, 80))), "an image is named as registry/repository:tag, or registry/repository@sha256:…")
 	}
 	c.spec.Job.Image = image
 }
