@@ -90,7 +90,7 @@ func podSpec(start *protocol.Start, o Options) corev1.PodSpec {
 		},
 		Containers: []corev1.Container{{
 			Name:                     MainContainer,
-			Image:                    job.Image,
+			Image:                    fullImage(job.Image),
 			Command:                  []string{"/bin/sh", "-c", literal(job.Command)},
 			Env:                      append(environment(job), secretVariables(start)...),
 			Resources:                resources("100m", "2Gi", "2", "2Gi"), // Azure's default instance type

@@ -86,6 +86,28 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestImageIsInFull: pods have the reference that the policy judges, which no
+// runtime takes for the id of an image that its node has.
+func TestImageIsInFull(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("ab", 32)
+	for given, want := range map[string]string{
+		"sklearn:1":                          "docker.io/library/sklearn:1",
+		"busybox":                            "docker.io/library/busybox:latest",
+		"user/image:1":                       "docker.io/user/image:1",
+		"index.docker.io/library/python:3":   "docker.io/library/python:3",
+		"registry.example:5000/a/b:1":        "registry.example:5000/a/b:1",
+		"python:3.12" + digest:               "docker.io/library/python" + digest,
+		"sha256:" + strings.Repeat("ab", 32): "docker.io/library/sha256:" + strings.Repeat("ab", 32),
+		"Not a reference":                    "Not a reference",
+	} {
+		start := iris()
+		start.Job.Image = given
+		if got := Job(start, "train", options).Spec.Template.Spec.Containers[0].Image; got != want {
+			t.Errorf("%s became %s, want %s", given, got, want)
+		}
+	}
+}
+
 // TestTokenIsOnlyInTheSecret: whoever may read Jobs and pods learns no token.
 func TestTokenIsOnlyInTheSecret(t *testing.T) {
 	job := Job(iris(), "train", options)
