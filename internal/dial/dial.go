@@ -30,6 +30,22 @@ import (
 // DefaultTimeout bounds the opening of one connection.
 const DefaultTimeout = 10 * time.Second
 
+// DefaultPings find a connection dead within half a minute.
+var DefaultPings = Pings{After: 15 * time.Second, Timeout: 10 * time.Second}
+
+// Pings say how an HTTP/2 connection is kept: one that a proxy or a firewall
+// has forgotten takes requests for many minutes and answers none.
+type Pings struct {
+	After   time.Duration // how long it is silent before it is pinged
+	Timeout time.Duration // how long the answer may take before it is closed
+}
+
+// HTTP2 is what net/http takes; of DefaultPings for the zero value.
+func (p Pings) HTTP2() *http.HTTP2Config {
+	p = cmp.Or(p, DefaultPings)
+	return &http.HTTP2Config{SendPingTimeout: p.After, PingTimeout: p.Timeout}
+}
+
 // Options of a dialer. The zero value dials directly.
 type Options struct {
 	// HTTPSProxy is the proxy, as scheme://[user:password@]host[:port] with
@@ -54,6 +70,8 @@ type Options struct {
 	// Timeout bounds the opening of one connection, with all its handshakes;
 	// 0 for DefaultTimeout.
 	Timeout time.Duration
+	// Pings of a Transport's connections.
+	Pings Pings
 }
 
 // FromEnviron reads the options from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, of
@@ -78,6 +96,7 @@ type Dialer struct {
 	proxyTLS *tls.Config
 	rootCAs  *x509.CertPool // nil for the system's
 	timeout  time.Duration
+	pings    Pings
 	net      net.Dialer
 }
 
@@ -112,6 +131,7 @@ func New(opts Options) (*Dialer, error) {
 		proxyTLS: &tls.Config{RootCAs: proxyCAs, MinVersion: tls.VersionTLS12},
 		rootCAs:  rootCAs,
 		timeout:  cmp.Or(opts.Timeout, DefaultTimeout),
+		pings:    opts.Pings,
 	}, nil
 }
 
@@ -199,6 +219,7 @@ func (d *Dialer) Transport() *http.Transport {
 			return d.DialTLS(ctx, addr, config)
 		},
 		ForceAttemptHTTP2:      true,
+		HTTP2:                  d.pings.HTTP2(),
 		MaxIdleConnsPerHost:    4,
 		IdleConnTimeout:        90 * time.Second,
 		ResponseHeaderTimeout:  time.Minute,

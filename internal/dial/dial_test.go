@@ -287,6 +287,49 @@ func TestTunnelOutlivesTheDialContext(t *testing.T) {
 	talk(t, conn)
 }
 
+// TestTransportLeavesDeadConnections: a connection that carries nothing any
+// more, and that nobody closed, is found out by its pings and not used again.
+func TestTransportLeavesDeadConnections(t *testing.T) {
+	authority := testkit.NewAuthority(t)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = authority.Server("relay.example")
+	server.StartTLS()
+	defer server.Close()
+	proxy := testkit.StartProxy(t, testkit.ProxyOptions{Hosts: map[string]string{target: server.Listener.Addr().String()}})
+	transport := newDialer(t, Options{
+		HTTPSProxy: proxyURL("http", proxy.Addr, "", ""), RootCAs: authority.PEM,
+		Pings: Pings{After: 50 * time.Millisecond, Timeout: 500 * time.Millisecond},
+	}).Transport()
+	defer transport.CloseIdleConnections()
+	// Long enough for pings, and far from what a dead connection would take.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	get := func() (proto string, err error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+target+"/", nil)
+		if err != nil {
+			return "", err
+		}
+		answer, err := (&http.Client{Transport: transport}).Do(request)
+		if err != nil {
+			return "", err
+		}
+		return answer.Proto, answer.Body.Close()
+	}
+	if proto, err := get(); err != nil || proto != "HTTP/2.0" {
+		t.Fatalf("%s, %v", proto, err)
+	}
+	proxy.Freeze()
+	_, err := get() // on the dead connection, unless that was found out already
+	for ; err != nil && ctx.Err() == nil; _, err = get() {
+	}
+	if err != nil {
+		t.Errorf("the dead connection is still used: %v", err)
+	}
+}
+
 func TestTransport(t *testing.T) {
 	authority := testkit.NewAuthority(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

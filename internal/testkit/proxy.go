@@ -43,7 +43,7 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	targets []string
-	tunnels map[net.Conn]bool
+	tunnels map[net.Conn]bool // false where nothing comes through any more
 	running sync.WaitGroup
 }
 
@@ -82,6 +82,17 @@ func (p *Proxy) Cut() {
 	defer p.mu.Unlock()
 	for conn := range p.tunnels {
 		_ = conn.Close()
+	}
+}
+
+// Freeze lets nothing more through the tunnels that there are, and closes none:
+// each side believes the other one there, as behind a firewall that has
+// forgotten the connection.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.tunnels {
+		p.tunnels[conn] = false
 	}
 }
 
@@ -128,11 +139,27 @@ func (p *Proxy) tunnel(w http.ResponseWriter, target string) {
 
 // pipe copies until one side is gone, then closes both.
 func (p *Proxy) pipe(dst net.Conn, src io.Reader, origin net.Conn) {
-	_, _ = io.Copy(dst, src)
+	_, _ = io.Copy(lane{p, dst}, src)
 	_ = dst.Close()
 	_ = origin.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.tunnels, dst)
 	delete(p.tunnels, origin)
+}
+
+// lane is a way through a tunnel.
+type lane struct {
+	p   *Proxy
+	dst net.Conn
+}
+
+func (l lane) Write(data []byte) (int, error) {
+	l.p.mu.Lock()
+	open, known := l.p.tunnels[l.dst]
+	l.p.mu.Unlock()
+	if known && !open {
+		return len(data), nil
+	}
+	return l.dst.Write(data)
 }
