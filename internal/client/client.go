@@ -22,6 +22,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/trainrelay/trainrelay/internal/dial"
 )
 
 // Options of a client.
@@ -30,6 +32,9 @@ type Options struct {
 	UserAgent string
 	// Proxy chooses the proxy of a request; nil for none.
 	Proxy func(*http.Request) (*url.URL, error)
+	// Pings of its connections, dial.DefaultPings where it is zero: a stream
+	// would go on over the one that died under it.
+	Pings dial.Pings
 }
 
 // Client speaks to one relay. Its methods may be called side by side.
@@ -74,6 +79,7 @@ func New(cfg Config, opts Options) (*Client, error) {
 				ResponseHeaderTimeout: callTimeout,
 				IdleConnTimeout:       time.Minute,
 				ForceAttemptHTTP2:     true,
+				HTTP2:                 opts.Pings.HTTP2(),
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},

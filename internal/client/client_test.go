@@ -9,14 +9,17 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/testkit"
 )
 
@@ -124,6 +127,43 @@ func TestUnreachable(t *testing.T) {
 	var unreachable *UnreachableError
 	if _, err := c.Job(ctx, "j"); !errors.Is(err, context.Canceled) || errors.As(err, &unreachable) {
 		t.Errorf("canceled: %v", err)
+	}
+}
+
+// TestDeadConnectionIsLeft: behind a firewall that has forgotten the
+// connection, and closed nothing, a new one is made.
+func TestDeadConnectionIsLeft(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("asked by %s", r.Proto)
+		}
+		fmt.Fprint(w, `{"name":"j"}`)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	proxy := testkit.StartProxy(t, testkit.ProxyOptions{})
+	c, err := New(Config{URL: server.URL, CA: string(ca)}, Options{
+		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: proxy.Addr}),
+		Pings: dial.Pings{After: 50 * time.Millisecond, Timeout: 500 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Job(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Freeze()
+	// Long enough for pings, and far from what a dead connection would take.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = c.Job(ctx, "j") // over the dead connection, unless that was found out already
+	for ; err != nil && ctx.Err() == nil; _, err = c.Job(ctx, "j") {
+	}
+	if err != nil {
+		t.Errorf("the dead connection is still used: %v", err)
 	}
 }
 
