@@ -41,7 +41,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/trainrelay/trainrelay/agent/join"
 	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/process"
@@ -139,7 +138,6 @@ func New(o Options) (*Agent, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("agent: options: %w", err)
 	}
-	o.Dial.RootCAs = join.Authorities(o.Dial.RootCAs, o.Trust.CA)
 	if o.Trouble == nil {
 		o.Trouble = func() {}
 	}

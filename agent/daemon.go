@@ -134,10 +134,12 @@ func (d *Daemon) work(ctx context.Context, have join.Credentials) (again bool, e
 	return again, err
 }
 
-// equip gives an agent its credentials.
+// equip gives an agent, or a check of one, its credentials, and the authority
+// that the relay said is its own.
 func (d *Daemon) equip(have join.Credentials, trouble chan<- struct{}) Options {
 	o := d.o.Agent
 	o.Cluster, o.Seed, o.GatewaySeed, o.Trust = have.Cluster, []byte(have.Seed), have.GatewaySeed, have.Trust
+	o.Dial.RootCAs = join.Authorities(o.Dial.RootCAs, have.Trust.CA)
 	for _, seed := range have.SealSeeds {
 		o.SealSeeds = append(o.SealSeeds, []byte(seed))
 	}

@@ -34,6 +34,7 @@ import (
 type secretAPI struct {
 	mu     sync.Mutex
 	secret corev1.Secret
+	ca     string // what the relay said is its authority
 }
 
 func (a *secretAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +69,7 @@ func (a *secretAPI) hold(t *testing.T, gatewaySeed []byte) (public string) {
 	}
 	data, err := json.Marshal(map[string]any{
 		"cluster": "onprem", "nkey_seed": string(seed), "seal_seeds": []string{string(sealSeed)}, "gateway_seed": gatewaySeed,
-		"trust": protocol.Trust{Keys: []protocol.RelayKey{signing.Public()}}, "joined_with": "a token's ID",
+		"trust": protocol.Trust{Keys: []protocol.RelayKey{signing.Public()}, CA: a.ca}, "joined_with": "a token's ID",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,22 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
+	"k8s.io/client-go/rest"
+
+	"github.com/trainrelay/trainrelay/internal/testkit"
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 // TestRounds: checks are done at once, now and then, and once in each failure
@@ -34,6 +47,33 @@ func TestRounds(t *testing.T) {
 		if got := r.due(begin.Add(step.after), step.fails); got != step.due {
 			t.Errorf("after %s: %v", step.after, got)
 		}
+	}
+}
+
+// TestCheckTrustsWhatTheAgentDoes: a check by hand trusts the authority that
+// the agent learnt when it joined, though the chart names none.
+func TestCheckTrustsWhatTheAgentDoes(t *testing.T) {
+	authority := testkit.NewAuthority(t)
+	relay := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }))
+	relay.Config.ErrorLog = log.New(io.Discard, "", 0)
+	relay.TLS = authority.Server("127.0.0.1")
+	relay.StartTLS()
+	defer relay.Close()
+	secrets := &secretAPI{ca: string(authority.PEM)}
+	secrets.hold(t, []byte(strings.Repeat("g", 32)))
+	api := httptest.NewServer(secrets)
+	defer api.Close()
+	at, err := url.Parse(relay.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := Check(t.Context(), DaemonOptions{Secret: "trainrelay-agent", JoinTokenFile: "none", Agent: Options{
+		Relay: at, Kube: &rest.Config{Host: api.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}},
+		Namespaces: []string{"train"}, PodNamespace: "azureml", Log: zerolog.Nop(),
+	}}, nil)
+	i := slices.IndexFunc(found.Results, func(r protocol.CheckResult) bool { return r.Name == "tls" })
+	if r := found.Results[max(0, i)]; !r.OK || !strings.Contains(r.Detail, "the relay's own authority") {
+		t.Errorf("%+v", r)
 	}
 }
 
