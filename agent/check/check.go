@@ -117,7 +117,7 @@ func (c *checker) probes() []probe {
 		probe{"tls", []string{"proxy"}, c.tls},
 		probe{"relay", []string{"tls"}, c.relay},
 		probe{"clock", []string{"relay"}, c.clock},
-		probe{"credentials", []string{"relay"}, c.credentials},
+		probe{"credentials", []string{"clock"}, c.credentials}, // where clocks differ, a good key is refused, too
 		probe{"websocket", []string{"credentials"}, c.websocket})
 	if c.o.Policy != nil {
 		all = append(all, probe{"policy", []string{"settings"}, c.policy})

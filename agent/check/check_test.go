@@ -14,124 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/rs/zerolog"
+	"github.com/nats-io/nkeys"
 	"k8s.io/client-go/rest"
 
-	"github.com/trainrelay/trainrelay/internal/bus"
 	"github.com/trainrelay/trainrelay/internal/dial"
 	"github.com/trainrelay/trainrelay/internal/testkit"
 	"github.com/trainrelay/trainrelay/protocol"
 )
-
-const password = "k33p-m3-s3cr3t"
-
-// front is what stands for a relay here: its front over TLS, with a real broker
-// behind it.
-type front struct {
-	authority *testkit.Authority
-	addr      string
-	whoami    http.HandlerFunc
-	health    http.HandlerFunc
-	noUpgrade bool // as a proxy that looks into TLS may do
-}
-
-// newFront serves with a certificate of the authority for names.
-func newFront(t *testing.T, names ...string) *front {
-	t.Helper()
-	f := &front{authority: testkit.NewAuthority(t)}
-	f.health = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }
-	f.whoami = func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer signed" {
-			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = w.Write([]byte(`{"detail":"its key is of no cluster of this relay"}`))
-			return
-		}
-		_, _ = w.Write([]byte(`{"cluster":"onprem"}`))
-	}
-	ns, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true,
-		Websocket: server.WebsocketOpts{Host: "127.0.0.1", Port: -1, NoTLS: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server does not start")
-	}
-	broker, err := url.Parse(strings.Replace(ns.WebsocketURL(), "ws://", "http://", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(broker); r.Out.URL.Path = "/" }}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { f.health(w, r) })
-	mux.HandleFunc("GET /v1/agent/whoami", func(w http.ResponseWriter, r *http.Request) { f.whoami(w, r) })
-	mux.HandleFunc("/nats", func(w http.ResponseWriter, r *http.Request) {
-		if f.noUpgrade {
-			r.Header.Del("Upgrade")
-		}
-		forward.ServeHTTP(w, r)
-	})
-	s := httptest.NewUnstartedServer(mux)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.TLS = f.authority.Server(names...)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	f.addr = s.Listener.Addr().String()
-	return f
-}
-
-// options check an agent of the front, which it reaches directly.
-func (f *front) options(t *testing.T) Options {
-	t.Helper()
-	o := Options{
-		Relay: &url.URL{Scheme: "https", Host: f.addr}, Cluster: "onprem", Home: "azureml", Computes: []string{"train"},
-		Dial: dial.Options{RootCAs: f.authority.PEM, Timeout: 5 * time.Second}, Authority: f.authority.PEM,
-		Authorize: func(r *http.Request) error { r.Header.Set("Authorization", "Bearer signed"); return nil },
-	}
-	return o
-}
-
-// run checks, with connections to the broker as the options dial.
-func run(t *testing.T, o Options) *protocol.Check {
-	t.Helper()
-	o.Connect = func(ctx context.Context) error {
-		dialer, err := dial.New(o.Dial)
-		if err != nil {
-			return err
-		}
-		conn, err := bus.Connect(ctx, bus.Options{URL: "wss://" + o.Relay.Host, Dialer: dialer, Timeout: 5 * time.Second, Log: zerolog.Nop()})
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		return conn.LastError()
-	}
-	return Run(t.Context(), o)
-}
-
-// through gives the options a proxy in process, which alone knows the relay by
-// the name relay.test.
-func through(t *testing.T, f *front, o *Options, change ...func(*testkit.ProxyOptions)) *testkit.Proxy {
-	t.Helper()
-	_, port, err := net.SplitHostPort(f.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Relay = &url.URL{Scheme: "https", Host: "relay.test:" + port}
-	opts := testkit.ProxyOptions{User: "agent", Password: password, Hosts: map[string]string{o.Relay.Host: f.addr}}
-	for _, c := range change {
-		c(&opts)
-	}
-	proxy := testkit.StartProxy(t, opts)
-	scheme := "http"
-	if opts.TLS != nil {
-		scheme = "https"
-	}
-	o.Dial.HTTPSProxy = scheme + "://agent:" + password + "@" + proxy.Addr
-	return proxy
-}
 
 // TestAllInOrder: every check passes, directly and through a proxy, and says
 // what it found.
@@ -159,7 +48,7 @@ func TestAllInOrder(t *testing.T) {
 			o := f.options(t)
 			o.Policy = policy
 			tc.change(&o)
-			check := run(t, o)
+			check := f.run(t, o)
 			for _, r := range check.Results {
 				if !r.OK || r.Fix != "" {
 					t.Errorf("%+v", r)
@@ -252,14 +141,19 @@ func TestFaults(t *testing.T) {
 		}, "relay", "HTTP 502", "login page", "tls"},
 		{"a clock that is behind", func(_ *front, o *Options) {
 			o.Now = func() time.Time { return time.Now().Add(-2 * time.Minute) }
-		}, "clock", "this node's clock is 2m0s behind the relay's", "chrony", "websocket"},
+		}, "clock", "this node's clock is 2m0s behind the relay's", "chrony", "relay"},
 		{"a clock that is ahead", func(_ *front, o *Options) {
 			o.Now = func() time.Time { return time.Now().Add(2 * time.Minute) }
-		}, "clock", "this node's clock is 2m0s ahead of the relay's", "chrony", "websocket"},
+		}, "clock", "this node's clock is 2m0s ahead of the relay's", "chrony", "relay"},
 		{"an agent that has not joined", func(_ *front, o *Options) { o.Credentials = errors.New("the Secret is empty") },
 			"credentials", "the Secret is empty", "cluster connect", "clock"},
-		{"a key that the relay does not know", func(_ *front, o *Options) { o.Authorize = nil },
-			"credentials", "of no cluster of this relay", "cluster connect", "clock"},
+		{"a key that the relay does not know", func(f *front, _ *Options) {
+			other, err := nkeys.CreateUser()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.key = other
+		}, "credentials", "of no cluster of this relay", "cluster connect", "clock"},
 		{"a key of another cluster", func(_ *front, o *Options) { o.Cluster = "other" },
 			"credentials", `the key is that of cluster "onprem", and this agent is set to be "other"`, "cluster connect", "clock"},
 		{"a proxy that lets no WebSocket through", func(f *front, _ *Options) { f.noUpgrade = true },
@@ -271,7 +165,7 @@ func TestFaults(t *testing.T) {
 			f := newFront(t, "relay.test", "127.0.0.1")
 			o := f.options(t)
 			tc.change(f, &o)
-			check := run(t, o)
+			check := f.run(t, o)
 			r := result(t, check, tc.failed)
 			if r.OK || r.Skipped || !strings.Contains(r.Detail, tc.detail) || !strings.Contains(r.Fix, tc.fix) {
 				t.Errorf("%+v, want %q and the fix %q", r, tc.detail, tc.fix)
@@ -338,11 +232,11 @@ func TestIntercepted(t *testing.T) {
 	o := f.options(t)
 	f.addr = bump.Listener.Addr().String()
 	through(t, f, &o)
-	if r := result(t, run(t, o), "tls"); r.OK || !strings.Contains(r.Fix, "looks into TLS") {
+	if r := result(t, f.run(t, o), "tls"); r.OK || !strings.Contains(r.Fix, "looks into TLS") {
 		t.Errorf("not trusted: %+v", r)
 	}
 	o.Dial.RootCAs = proxy.PEM
-	check := run(t, o)
+	check := f.run(t, o)
 	if r := result(t, check, "tls"); !r.OK || !strings.Contains(r.Detail, "which is not the relay's own authority: a proxy on the way looks into TLS") {
 		t.Errorf("trusted: %+v", r)
 	}
@@ -362,11 +256,11 @@ func TestHangs(t *testing.T) {
 	o := f.options(t)
 	o.Dial.Timeout = 200 * time.Millisecond
 	o.Relay.Host, o.Dial.HTTPSProxy = "relay.test", "http://"+silent.Addr().String()
-	if r := result(t, run(t, o), "proxy"); r.OK || !strings.Contains(r.Fix, "opened no tunnel") {
+	if r := result(t, f.run(t, o), "proxy"); r.OK || !strings.Contains(r.Fix, "opened no tunnel") {
 		t.Errorf("a proxy that hangs: %+v", r)
 	}
 	o.Relay.Host, o.Dial.HTTPSProxy = silent.Addr().String(), ""
-	if r := result(t, run(t, o), "tls"); r.OK || !strings.Contains(r.Detail, "no answer in time") {
+	if r := result(t, f.run(t, o), "tls"); r.OK || !strings.Contains(r.Detail, "no answer in time") {
 		t.Errorf("a relay that hangs: %+v", r)
 	}
 }
