@@ -35,7 +35,7 @@ func TestAllInOrder(t *testing.T) {
 			"settings": "directly; jobs may run in train", "no-proxy": "no proxy is set", "dns": "by its address", "proxy": "none is used",
 			"tls": "signed by test authority", "clock": "as the relay's", "credentials": "as cluster onprem", "websocket": "connected directly", "policy": "in force"}},
 		"through a proxy": {func(o *Options) { through(t, f, o); o.Dial.NoProxy = "10.0.0.0/8" }, map[string]string{
-			"settings": "through proxy http://agent:xxxxx@127.0.0.1:", "no-proxy": "by NO_PROXY also 10.0.0.0/8", "dns": "need not resolve here",
+			"settings": "through proxy http://127.0.0.1:", "no-proxy": "by NO_PROXY also 10.0.0.0/8", "dns": "need not resolve here",
 			"proxy": "opens a tunnel to relay.test:", "tls": "the relay's own authority", "websocket": "connected through proxy"}},
 		"past a proxy": {func(o *Options) {
 			o.Dial.HTTPSProxy, o.Dial.NoProxy = "http://proxy.invalid:3128", "127.0.0.1"

@@ -11,7 +11,8 @@
 // other side does.
 //
 // Failures are of type [*Error]: the stage that failed, the proxy, the target
-// and what to do about it. No error, route or log line contains a password.
+// and what to do about it. No error, route or log line contains a user's name or
+// a password.
 package dial
 
 import (
@@ -229,12 +230,20 @@ func (d *Dialer) Transport() *http.Transport {
 }
 
 // Route says how addr (host:port) is reached: "direct", or the proxy's URL
-// without its password.
+// without user and password.
 func (d *Dialer) Route(addr string) string {
 	if proxy := d.proxyFor(addr); proxy != nil {
-		return proxy.Redacted()
+		return shown(proxy)
 	}
 	return "direct"
+}
+
+// shown is a proxy's URL without user and password: a user's name may be a
+// person's, or a token.
+func shown(proxy *url.URL) string {
+	bare := *proxy
+	bare.User = nil
+	return bare.String()
 }
 
 func (d *Dialer) proxyFor(addr string) *url.URL {

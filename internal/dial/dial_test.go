@@ -128,7 +128,7 @@ func checkSecrets(t *testing.T, err error) {
 	t.Helper()
 	text := fmt.Sprintf("%v %+v %#v", err, err, err)
 	for _, secret := range []string{
-		password, url.QueryEscape(password), url.UserPassword(user, password).String(),
+		user, password, url.QueryEscape(password), url.UserPassword(user, password).String(),
 		base64.StdEncoding.EncodeToString([]byte(user + ":" + password)),
 	} {
 		if strings.Contains(text, secret) {

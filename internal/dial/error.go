@@ -35,7 +35,7 @@ const (
 type Error struct {
 	Stage  Stage
 	Target string // host:port
-	Proxy  string // the proxy's URL without its password; empty when dialled directly
+	Proxy  string // the proxy's URL without user and password; empty when dialled directly
 	Status int    // of the proxy's answer to CONNECT; 0 without one
 	Hint   string // what to do about it; may be empty
 	Err    error
@@ -74,7 +74,7 @@ func (d *Dialer) explain(ctx context.Context, addr string, err error) error {
 	}
 	e.Target = addr
 	if proxy := d.proxyFor(addr); proxy != nil {
-		e.Proxy = proxy.Redacted()
+		e.Proxy = shown(proxy)
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -20,7 +20,7 @@ func TestRoute(t *testing.T) {
 		{Options{HTTPSProxy: "https://proxy.example/"}, "relay.example:443", "https://proxy.example:443"},
 		{Options{HTTPSProxy: "socks5h://proxy.example"}, "relay.example:443", "socks5h://proxy.example:1080"},
 		{Options{HTTPSProxy: "http://[2001:db8::1]:3128"}, "relay.example:443", "http://[2001:db8::1]:3128"},
-		{Options{HTTPSProxy: "http://alice:secret@proxy.example:3128"}, "relay.example:443", "http://alice:xxxxx@proxy.example:3128"},
+		{Options{HTTPSProxy: "http://alice:secret@proxy.example:3128"}, "relay.example:443", "http://proxy.example:3128"},
 		{Options{HTTPProxy: proxy}, "relay.example:443", proxy},
 		{Options{HTTPSProxy: proxy, HTTPProxy: "http://other.example:1"}, "relay.example:80", proxy},
 		// always direct
@@ -167,9 +167,8 @@ func FuzzProxyURL(f *testing.F) {
 		if d.proxy == nil {
 			t.Fatalf("setting %q is taken but passed by", proxy)
 		}
-		if secret, ok := d.proxy.User.Password(); ok && len(secret) > 5 && !strings.Contains(secret, "xxxxx") &&
-			strings.Contains(route, secret) && !strings.Contains(d.proxy.User.Username()+d.proxy.Host, secret) {
-			t.Errorf("route %q contains the password of %q", route, proxy)
+		if strings.Contains(route, "@") {
+			t.Errorf("route %q contains the user of %q", route, proxy)
 		}
 	})
 }
