@@ -47,7 +47,7 @@ func Check(ctx context.Context, o DaemonOptions, wrong error) *protocol.Check {
 // checkOptions are those of a check of an agent with the options.
 func checkOptions(o Options, wrong error) check.Options {
 	c := check.Options{
-		Settings: wrong, Relay: o.Relay, Cluster: o.Cluster, Dial: o.Dial, Authority: []byte(o.Trust.CA),
+		Settings: wrong, Relay: o.Relay, NATS: o.NATS, Cluster: o.Cluster, Dial: o.Dial, Authority: []byte(o.Trust.CA),
 		ClusterDNS: o.InCluster, Home: o.PodNamespace, Computes: o.Namespaces,
 	}
 	if o.Kube != nil {

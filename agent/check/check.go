@@ -38,6 +38,7 @@ type Options struct {
 	Settings error
 
 	Relay   *url.URL
+	NATS    *url.URL     // of its NATS server, tls or nats; nil where the agent connects to the relay
 	Cluster string       // the cluster's name at the relay
 	Dial    dial.Options // as the agent dials
 	// Authority (PEM) is the relay's own, where it has one and the agent knows
@@ -83,6 +84,7 @@ func Run(ctx context.Context, o Options) *protocol.Check {
 type checker struct {
 	o      Options
 	addr   string // of the relay, host:port
+	nats   string // of its NATS server, host:port; empty where there is none to go to
 	dialer *dial.Dialer
 	client kubernetes.Interface
 	offset time.Duration // how far the relay's clock is ahead

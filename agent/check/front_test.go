@@ -124,7 +124,11 @@ func (f *front) run(t *testing.T, o Options) *protocol.Check {
 		if err != nil {
 			return err
 		}
-		conn, err := bus.Connect(ctx, bus.Options{URL: "wss://" + o.Relay.Host, Dialer: dialer, Timeout: 5 * time.Second, Log: zerolog.Nop()})
+		at := "wss://" + o.Relay.Host
+		if o.NATS != nil {
+			at = o.NATS.String()
+		}
+		conn, err := bus.Connect(ctx, bus.Options{URL: at, Dialer: dialer, TLS: dialer.TLSConfig(), Timeout: 5 * time.Second, Log: zerolog.Nop()})
 		if err != nil {
 			return err
 		}

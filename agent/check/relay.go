@@ -187,14 +187,6 @@ func (c *checker) credentials(ctx context.Context) (string, error) {
 	return "the relay knows the key as cluster " + says.Cluster, nil
 }
 
-// websocket connects to the broker as the agent does.
-func (c *checker) websocket(ctx context.Context) (string, error) {
-	if err := c.o.Connect(ctx); err != nil {
-		return "", undialed(err, "the proxy has to let WebSockets to "+c.addr+" through: the header Upgrade allowed, the connection not cut; or exempt that host from TLS inspection")
-	}
-	return "connected " + c.way() + ", and closed again", nil
-}
-
 // policy reads the admin's policy.
 func (c *checker) policy(context.Context) (string, error) {
 	if err := c.o.Policy(); err != nil {

@@ -31,12 +31,17 @@ func (c *checker) settings(context.Context) (found string, err error) {
 	}
 	port := cmp.Or(c.o.Relay.Port(), map[string]string{"https": "443", "http": "80"}[c.o.Relay.Scheme])
 	c.addr = net.JoinHostPort(c.o.Relay.Hostname(), port)
-	return fmt.Sprintf("relay %s %s; jobs may run in %s", c.addr, c.way(), strings.Join(c.o.Computes, ", ")), nil
+	found = fmt.Sprintf("relay %s %s", c.addr, c.way(c.addr))
+	if n := c.o.NATS; n != nil {
+		c.nats = net.JoinHostPort(n.Hostname(), cmp.Or(n.Port(), "4222"))
+		found += fmt.Sprintf("; its NATS server %s %s", c.nats, c.way(c.nats))
+	}
+	return fmt.Sprintf("%s; jobs may run in %s", found, strings.Join(c.o.Computes, ", ")), nil
 }
 
-// proxyURL is the proxy to the relay, without its password; nil for none.
-func (c *checker) proxyURL() *url.URL {
-	route := c.dialer.Route(c.addr)
+// proxyTo is the proxy to an address, without who uses it; nil for none.
+func (c *checker) proxyTo(addr string) *url.URL {
+	route := c.dialer.Route(addr)
 	if route == direct {
 		return nil
 	}
@@ -47,9 +52,9 @@ func (c *checker) proxyURL() *url.URL {
 	return proxy
 }
 
-func (c *checker) way() string {
-	if proxy := c.proxyURL(); proxy != nil {
-		return "through proxy " + proxy.Redacted()
+func (c *checker) way(addr string) string {
+	if proxy := c.proxyTo(addr); proxy != nil {
+		return "through proxy " + proxy.String()
 	}
 	return "directly"
 }
@@ -78,8 +83,11 @@ func (c *checker) noProxy(context.Context) (string, error) {
 	if c.o.Dial.NoProxy != "" {
 		found += "; by NO_PROXY also " + c.o.Dial.NoProxy
 	}
-	if c.proxyURL() == nil {
+	if c.proxyTo(c.addr) == nil {
 		found += "; NO_PROXY covers the relay too, which goes past the proxy"
+	}
+	if c.nats != "" && c.proxyTo(c.nats) == nil {
+		found += "; NO_PROXY covers its NATS server too, which goes past the proxy"
 	}
 	return found, nil
 }
@@ -107,14 +115,19 @@ func clusterDNS(ctx context.Context) (string, error) {
 	return name + " is " + strings.Join(addrs, ", "), nil
 }
 
-// dns resolves what has to be resolved here: the proxy's name, or the relay's
-// where no proxy does that.
+// dns resolves what has to be resolved to reach the relay.
 func (c *checker) dns(ctx context.Context) (string, error) {
-	host, whose, fix := c.o.Relay.Hostname(), "relay", "check relay.url and the DNS of this node; where names outside are known only to a proxy, set proxy.https"
-	tail := ""
-	if proxy := c.proxyURL(); proxy != nil {
+	return c.resolve(ctx, c.addr, "relay", "relay.url")
+}
+
+// resolve resolves what has to be resolved here: the proxy's name, or the
+// target's where no proxy does that. value is where the target's stands.
+func (c *checker) resolve(ctx context.Context, addr, target, value string) (string, error) {
+	host, _, _ := net.SplitHostPort(addr) // settings has joined it
+	whose, fix, tail := target, "check "+value+" and the DNS of this node; where names outside are known only to a proxy, set proxy.https", ""
+	if proxy := c.proxyTo(addr); proxy != nil {
 		host, whose, fix = proxy.Hostname(), "proxy", "check the name in proxy.https (HTTPS_PROXY) and the DNS of this node"
-		tail = "; the relay's name is the proxy's to resolve, it need not resolve here"
+		tail = fmt.Sprintf("; the %s's name is the proxy's to resolve, it need not resolve here", target)
 	}
 	if net.ParseIP(host) != nil {
 		return fmt.Sprintf("the %s is given by its address%s", whose, tail), nil
@@ -134,9 +147,9 @@ func (c *checker) proxy(ctx context.Context) (string, error) {
 		return "", undialed(err, "check proxy.https (HTTPS_PROXY), and that the proxy lets this node through to "+c.addr)
 	}
 	_ = conn.Close()
-	proxy := c.proxyURL()
+	proxy := c.proxyTo(c.addr)
 	if proxy == nil {
 		return "none is used; " + c.addr + " takes connections", nil
 	}
-	return fmt.Sprintf("%s opens a tunnel to %s", proxy.Redacted(), c.addr), nil
+	return fmt.Sprintf("%s opens a tunnel to %s", proxy, c.addr), nil
 }
