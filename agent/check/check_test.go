@@ -265,6 +265,36 @@ func TestHangs(t *testing.T) {
 	}
 }
 
+// TestAPIServerHangs: an API server that does not tell its version holds the
+// check no longer than it may last.
+func TestAPIServerHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	over := make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/version" {
+			cancel() // in place of the check's patience
+			<-over
+		}
+	}))
+	defer api.Close()
+	defer close(over)
+	c := &checker{o: Options{Kube: &rest.Config{Host: api.URL}}}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := c.apiServer(ctx)
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second): // client-go's own patience is longer
+		t.Error("it waits on when its time is over")
+	}
+}
+
 // TestLine: nothing of a stranger's words can break a line or a terminal.
 func TestLine(t *testing.T) {
 	if got := line("a\x1b[31m\nb\r\n\t c\x00"); got != "a [31m b c" {

@@ -88,7 +88,7 @@ func (c *checker) apiServer(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", faulty(fix, "the API server %s does not answer: %w", c.o.Kube.Host, err)
 	}
-	version, err := c.client.Discovery().ServerVersion()
+	version, err := c.client.Discovery().ServerVersionWithContext(ctx)
 	if err != nil {
 		return "", faulty(fix, "the API server %s does not tell its version: %w", c.o.Kube.Host, err)
 	}
