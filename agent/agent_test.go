@@ -3,7 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
@@ -211,6 +215,25 @@ func TestSpawn(t *testing.T) {
 }
 
 // TestHostPort: for the message that says how the relay is reached.
+// TestServerVersion: the API server's, and nothing once the time is over: a
+// leader that has to go does not wait for it.
+func TestServerVersion(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"gitVersion":"v1.2.3"}`) }))
+	defer api.Close()
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: api.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if got := serverVersion(ctx, client.Discovery()); got != "v1.2.3" {
+		t.Errorf("it is %q", got)
+	}
+	cancel()
+	if got := serverVersion(ctx, client.Discovery()); got != "" {
+		t.Errorf("when it is over it is %q", got)
+	}
+}
+
 func TestHostPort(t *testing.T) {
 	for in, want := range map[string]string{"https://r": "r:443", "https://r:8443": "r:8443", "http://[::1]": "[::1]:80"} {
 		u, err := url.Parse(in)

@@ -63,7 +63,7 @@ func (a *Agent) watchAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	version := serverVersion(a.client.Discovery())
+	version := serverVersion(ctx, a.client.Discovery())
 	a.nodes.set(func(n *nodes) { n.all, n.agents, n.version = all, agents, version })
 	w.run(a.assign)
 	a.nodes.set(func(n *nodes) { n.all, n.agents = nil, nil })

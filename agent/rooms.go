@@ -197,8 +197,8 @@ func (a *Agent) linked(context.Context) error {
 
 // serverVersion asks the API server for its version; empty where it does not
 // say.
-func serverVersion(client discovery.ServerVersionInterface) string {
-	info, err := client.ServerVersion()
+func serverVersion(ctx context.Context, client discovery.ServerVersionInterfaceWithContext) string {
+	info, err := client.ServerVersionWithContext(ctx)
 	if err != nil {
 		return ""
 	}
