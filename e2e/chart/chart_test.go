@@ -37,7 +37,12 @@ func values(t *testing.T, sets ...string) map[string]any {
 // Kubernetes does not know fails the test.
 func objects(t *testing.T, sets ...string) []runtime.Object {
 	t.Helper()
-	manifests, err := Render(values(t, sets...))
+	return decoded(t, values(t, sets...))
+}
+
+func decoded(t *testing.T, values map[string]any) []runtime.Object {
+	t.Helper()
+	manifests, err := Render(values)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/trainrelay/trainrelay/deploy"
@@ -81,6 +83,33 @@ func TestEveryValueIsRead(t *testing.T) {
 				t.Errorf("--set %s changes nothing", change)
 			}
 		})
+	}
+}
+
+// TestWordsThatLookLikeNumbers: a name that YAML would take for a number or a
+// boolean stays a name.
+func TestWordsThatLookLikeNumbers(t *testing.T) {
+	set := map[string]any{
+		"relay": map[string]any{"url": "https://relay.example.com:8443"}, "cluster": map[string]any{"name": "123"},
+		"computeNamespaces": []any{"2025", "true", "1e3"}, "priorityClassName": "0x10",
+		"proxy":     map[string]any{"existingSecret": map[string]any{"name": "42", "httpsKey": "on", "httpKey": "1.5"}},
+		"podLabels": map[string]any{"team": "7"}, "podAnnotations": map[string]any{"team": "7"}, "nodeSelector": map[string]any{"pool": "007"},
+		"imagePullSecrets": []any{map[string]any{"name": "12"}}, "policy": map[string]any{"namespaces": []any{"2025"}},
+		"image": map[string]any{"tag": "1"},
+	}
+	all := decoded(t, set) // strictly: a number in a name's place fails
+	daemon := find[*appsv1.DaemonSet](t, all)
+	if daemon.Annotations["trainrelay.dev/cluster"] != "123" || daemon.Spec.Template.Spec.PriorityClassName != "0x10" {
+		t.Errorf("%+v", daemon)
+	}
+	roles := make(map[string]bool)
+	for _, object := range all {
+		if role, ok := object.(*rbacv1.Role); ok {
+			roles[role.Namespace] = true
+		}
+	}
+	if want := map[string]bool{"2025": true, "true": true, "1e3": true, "azureml": true}; !maps.Equal(roles, want) {
+		t.Errorf("Roles in %v, want %v", roles, want)
 	}
 }
 

@@ -8,7 +8,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -88,8 +88,8 @@ env:
   - name: {{ first . }}
     valueFrom:
       secretKeyRef:
-        name: {{ include "agent.proxySecret" $ }}
-        key: {{ last . }}
+        name: {{ include "agent.proxySecret" $ | quote }}
+        key: {{ last . | quote }}
   {{- end }}
   {{- end }}
   {{- with .Values.proxy }}
