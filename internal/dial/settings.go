@@ -41,7 +41,7 @@ func parseProxy(option, setting string) (*url.URL, error) {
 		return nil, proxyError(option, "something follows host and port")
 	}
 	if p := proxy.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+		if !validPort(p) {
 			return nil, proxyError(option, "the port is not between 1 and 65535")
 		}
 		port = p
@@ -64,11 +64,14 @@ var alwaysDirect = []string{"127.0.0.0/8", "localhost", "::1", ".svc", ".cluster
 // the rules of httpproxy. Entries that those would silently misread are
 // errors.
 func directRule(noProxy string, more []string) (func(addr string) bool, error) {
-	entries := append(strings.Split(noProxy, ","), more...)
-	for _, entry := range entries {
-		if err := checkDirect(strings.TrimSpace(entry)); err != nil {
-			return nil, fmt.Errorf("no-proxy entry %q: %w", strings.TrimSpace(entry), err)
+	var entries []string
+	for _, given := range append(strings.Split(noProxy, ","), more...) {
+		given = strings.TrimSpace(given)
+		entry, err := directEntry(given)
+		if err != nil {
+			return nil, fmt.Errorf("no-proxy entry %q: %w", given, err)
 		}
+		entries = append(entries, entry)
 	}
 	config := httpproxy.Config{
 		HTTPSProxy: "http://proxy", // only asked whether it applies
@@ -76,28 +79,72 @@ func directRule(noProxy string, more []string) (func(addr string) bool, error) {
 	}
 	proxyFor := config.ProxyFunc()
 	return func(addr string) bool {
+		if host, port, err := net.SplitHostPort(addr); err == nil {
+			addr = net.JoinHostPort(strings.TrimSuffix(host, "."), port)
+		}
 		proxy, err := proxyFor(&url.URL{Scheme: "https", Host: addr})
 		return err == nil && proxy == nil
 	}, nil
 }
 
-func checkDirect(entry string) error {
+// directEntry is an entry as httpproxy reads it: an address without brackets
+// where no port follows, a name without the dot that may end it.
+func directEntry(entry string) (string, error) {
 	switch {
 	case entry == "" || entry == "*":
-		return nil
+		return entry, nil
 	case strings.Contains(entry, "://"):
-		return errors.New("expected a host, without scheme")
+		return "", errors.New("expected a host, without scheme")
 	case strings.ContainsAny(entry, " \t\r\n;|"):
-		return errors.New("expected one host; separate entries by commas")
+		return "", errors.New("expected one host; separate entries by commas")
 	}
 	if strings.Contains(entry, "/") {
 		if _, _, err := net.ParseCIDR(entry); err != nil {
-			return errors.New("expected a range such as 10.0.0.0/8")
+			return "", errors.New("expected a range such as 10.0.0.0/8")
 		}
-		return nil
+		return entry, nil
 	}
-	if i := strings.Index(strings.TrimPrefix(entry, "*."), "*"); i >= 0 {
+	host, port, err := net.SplitHostPort(entry)
+	switch {
+	case err != nil: // no port
+		host, port = entry, ""
+		if strings.HasPrefix(entry, "[") && strings.HasSuffix(entry, "]") {
+			host = entry[1 : len(entry)-1]
+		}
+	case !validPort(port):
+		return "", errors.New("the port is not between 1 and 65535")
+	}
+	host = strings.TrimSuffix(host, ".")
+	if err := checkDirect(host); err != nil {
+		return "", err
+	}
+	if port == "" {
+		return host, nil
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// checkDirect judges the host of an entry.
+func checkDirect(host string) error {
+	name := strings.TrimPrefix(strings.TrimPrefix(host, "*"), ".")
+	switch {
+	case strings.Contains(strings.TrimPrefix(host, "*."), "*"):
 		return errors.New("expected * alone or as in *.example.com; ranges of addresses are written as 10.0.0.0/8")
+	case name == "" || strings.HasPrefix(name, "."):
+		return errors.New("the host is missing")
+	case net.ParseIP(host) != nil:
+		return nil
+	case strings.Trim(name, "0123456789.") == "":
+		return errors.New("expected a whole address, such as 10.0.0.1, or a range, such as 10.0.0.0/8")
+	case strings.ContainsAny(name, "[]"):
+		return errors.New("expected [address] or [address]:port")
+	case strings.Contains(name, ":"): // also an address with a zone, which matches nothing
+		return errors.New("expected an address such as 2001:db8::1, or [2001:db8::1]:port")
 	}
 	return nil
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
