@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -330,6 +331,8 @@ func TestStrangersAreSlowed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Whom a stranger says he comes for is not believed.
+			req.Header.Set("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", through%256))
 			req.Header.Set("Upgrade", "websocket")
 			req.Header.Set("Connection", "Upgrade")
 			resp, err := transport.RoundTrip(req)

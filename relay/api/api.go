@@ -148,6 +148,7 @@ type API struct {
 	refusals *refusals
 	upgrades *limit // of agents' WebSockets
 	enrols   *limit
+	friends  *friends
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -163,11 +164,13 @@ func New(opts Options) (*API, error) {
 	if opts.Heartbeat == 0 {
 		opts.Heartbeat = 15 * time.Second
 	}
+	friends := newFriends(time.Now)
 	a := &API{
 		opts:     opts,
 		refusals: newRefusals(),
-		upgrades: newLimit(upgradesEach, upgradesAll, time.Now),
-		enrols:   newLimit(enrolsEach, enrolsAll, time.Now),
+		upgrades: newLimit(upgradesEach, upgradesAll, friends, time.Now),
+		enrols:   newLimit(enrolsEach, enrolsAll, friends, time.Now),
+		friends:  friends,
 	}
 	a.stopping, a.stop = context.WithCancel(context.Background())
 	var err error

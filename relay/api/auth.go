@@ -46,6 +46,7 @@ func (a *API) forAgents(next http.Handler) http.Handler {
 			a.refuse(w, r, err)
 			return
 		}
+		a.friends.add(r.RemoteAddr)
 		trailOf(r.Context()).actor = "agent:" + cluster
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identity{}, v1.Identity{Name: cluster})))
 	})

@@ -63,6 +63,7 @@ func (a *API) enrol(ctx context.Context, in *enrolInput) (*enrolOutput, error) {
 	if err != nil {
 		return nil, a.fail(err)
 	}
+	a.friends.add(trailOf(ctx).remote)
 	signed, err := a.opts.Enrolment(ctx, e, cluster, key)
 	if err != nil {
 		return nil, a.fail(err)

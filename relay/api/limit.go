@@ -1,7 +1,6 @@
 package api
 
 import (
-	"container/list"
 	"math"
 	"net"
 	"net/http"
@@ -13,112 +12,147 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// pace is how often something may happen: at once, and then again each second.
-type pace struct {
-	second float64
-	burst  int
-}
+// crowd is how many addresses must go at their full pace until strangers meet
+// the limit in all. It is far above what a few of them reach: they shall not be
+// able to keep others out.
+const crowd = 64
 
 // The paces of what strangers may do, per address and in all. A whole site,
 // with all its agents and users, comes from the one address of its proxy, so an
-// address gets much; the pace in all is what the relay bears. Whoever has a
-// valid token is never slowed: tokens of 256 random bits cannot be guessed at
-// any pace, so what is bounded is the work and the writing that refusals make.
+// address gets much. Whoever has a valid token does not come here: tokens of
+// 256 random bits cannot be guessed at any pace, so what is bounded is the work
+// and the writing that refusals make.
 var (
 	// An agent that is refused tries again, later and later. Of a site of 1000
-	// agents, 300 are let in at once and the rest within 7 seconds, by when
-	// other sites have had as many.
-	upgradesEach, upgradesAll = pace{100, 300}, pace{200, 400}
+	// agents, 300 are let in at once and the rest within 7 seconds.
+	upgradesEach = pace{100, 300}
+	upgradesAll  = upgradesEach.times(crowd)
 	// A cluster joins once, and an answer that got lost is asked for again:
 	// 50 clusters may be installed at once from behind one proxy. Each try with
 	// a join token of ours is an entry in the audit log.
-	enrolsEach, enrolsAll = pace{0.2, 50}, pace{2, 200}
+	enrolsEach = pace{0.2, 50}
+	enrolsAll  = enrolsEach.times(crowd)
 	// A wrong token in a script that goes round.
-	failuresEach, failuresAll = pace{2, 30}, pace{50, 300}
+	failuresEach = pace{2, 30}
+	failuresAll  = failuresEach.times(crowd)
 	// Refused logins that are written into the audit log: a flood of them fills
-	// no more than 9000 entries a day, some megabytes.
+	// no more than 9000 entries a day, some megabytes. Who fills this keeps
+	// nobody out.
 	refusalsEach, refusalsAll = pace{1. / 60, 5}, pace{0.1, 60}
 )
 
-// maxAddresses bounds the addresses that a limit remembers. Who forces one out
-// by coming from as many others still meets the limit in all.
-const maxAddresses = 16_384
+// Of IPv6, an address is a network of 64 bits, of whose addresses everybody has
+// very many; and many have as many such networks, a whole site of 48 bits, which
+// gets no more than two addresses.
+const (
+	networkBits = 64
+	siteBits    = 48
+	siteTimes   = 2
+)
 
-// limit bounds how often something happens.
+// limit bounds how often something happens, by address.
 type limit struct {
-	each pace
-	now  func() time.Time
+	now     func() time.Time
+	friends *friends
 
 	mu    sync.Mutex
 	all   *rate.Limiter
-	known map[netip.Prefix]*list.Element // of recent
-	// recent are the addresses, the one seen last in front.
-	recent list.List
+	each  *paces[netip.Prefix]
+	sites *paces[netip.Prefix] // of IPv6
 }
 
-type address struct {
-	prefix netip.Prefix
-	pace   *rate.Limiter
+// newLimit makes a limit. Where friends is not nil, they do not share the limit
+// in all: each has its own pace, whatever others do.
+func newLimit(each, all pace, friends *friends, now func() time.Time) *limit {
+	return &limit{
+		now: now, friends: friends, all: all.limiter(),
+		each: newPaces[netip.Prefix](each), sites: newPaces[netip.Prefix](each.times(siteTimes)),
+	}
 }
-
-func newLimit(each, all pace, now func() time.Time) *limit {
-	return &limit{each: each, now: now, all: all.limiter(), known: map[netip.Prefix]*list.Element{}}
-}
-
-func (p pace) limiter() *rate.Limiter { return rate.NewLimiter(rate.Limit(p.second), p.burst) }
 
 // take reports whether it may happen once more now, or after how long.
 func (l *limit) take(remote string) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.now()
+	now, addr := l.now(), address(remote)
 	// Who is over his own limit takes nothing of what is for all.
-	one := l.of(remote).ReserveN(now, 1)
-	if wait = one.DelayFrom(now); wait > 0 {
-		one.CancelAt(now)
-		return wait, false
+	limiters := []*rate.Limiter{l.each.of(network(addr))}
+	if !l.friends.has(remote) {
+		if addr.Is6() {
+			limiters = append(limiters, l.sites.of(prefix(addr, siteBits)))
+		}
+		limiters = append(limiters, l.all)
 	}
-	all := l.all.ReserveN(now, 1)
-	if wait = all.DelayFrom(now); wait > 0 {
-		all.CancelAt(now)
-		one.CancelAt(now)
-		return wait, false
-	}
-	return 0, true
+	return takeOf(now, limiters...)
 }
 
-// of is the pace of an address.
-func (l *limit) of(remote string) *rate.Limiter {
-	prefix := network(remote)
-	if e, ok := l.known[prefix]; ok {
-		l.recent.MoveToFront(e)
-		return e.Value.(address).pace
-	}
-	if l.recent.Len() >= maxAddresses {
-		oldest := l.recent.Back()
-		delete(l.known, l.recent.Remove(oldest).(address).prefix)
-	}
-	a := address{prefix, l.each.limiter()}
-	l.known[prefix] = l.recent.PushFront(a)
-	return a.pace
-}
-
-// network is what counts as one address: of IPv6 the network, of whose
-// addresses everybody has very many. What is no address is all the same one.
-func network(remote string) netip.Prefix {
+// address is the IP address of the remote; the zero one where it is none.
+func address(remote string) netip.Addr {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		host = remote
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
-	addr, bits := addr.Unmap().WithZone(""), 32
+	return addr.Unmap().WithZone("")
+}
+
+// network is what counts as one address. What is no address is all the same one.
+func network(addr netip.Addr) netip.Prefix {
 	if addr.Is6() {
-		bits = 64
+		return prefix(addr, networkBits)
 	}
-	return netip.PrefixFrom(addr, bits).Masked()
+	return prefix(addr, addr.BitLen())
+}
+
+func prefix(addr netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(addr, bits).Masked() }
+
+// friendly is how long an address is a friend's after an agent has proved there
+// who it is. A leading agent does that at least every ten minutes, and a minute
+// after its connection failed.
+const friendly = time.Hour
+
+// friends are the addresses where agents proved lately who they are.
+type friends struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	seen map[netip.Prefix]time.Time
+}
+
+func newFriends(now func() time.Time) *friends {
+	return &friends{now: now, seen: map[netip.Prefix]time.Time{}}
+}
+
+// add notes that an agent proved who it is. Strangers cannot fill the map; where
+// agents have, nobody is added until some are old.
+func (f *friends) add(remote string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, key := f.now(), network(address(remote))
+	if _, known := f.seen[key]; !known && len(f.seen) >= maxKept {
+		for other, at := range f.seen {
+			if now.Sub(at) > friendly {
+				delete(f.seen, other)
+			}
+		}
+		if len(f.seen) >= maxKept {
+			return
+		}
+	}
+	f.seen[key] = now
+}
+
+func (f *friends) has(remote string) bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, ok := f.seen[network(address(remote))]
+	return ok && f.now().Sub(at) <= friendly
 }
 
 // slow refuses what comes too often.

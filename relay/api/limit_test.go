@@ -12,7 +12,7 @@ type clock struct{ at time.Time }
 func newClock() *clock                    { return &clock{time.Unix(1_800_000_000, 0)} }
 func (c *clock) now() time.Time           { return c.at }
 func (c *clock) pass(d time.Duration)     { c.at = c.at.Add(d) }
-func (c *clock) limit(e, all pace) *limit { return newLimit(e, all, c.now) }
+func (c *clock) limit(e, all pace) *limit { return newLimit(e, all, newFriends(c.now), c.now) }
 
 // taken is how often in a row the address may.
 func taken(l *limit, remote string, tries int) (n int) {
@@ -58,7 +58,7 @@ func TestAddresses(t *testing.T) {
 		{"", "nonsense", true},
 		{"nonsense", "10.0.0.1:1", false},
 	} {
-		if got := network(tc.one) == network(tc.other); got != tc.same {
+		if got := network(address(tc.one)) == network(address(tc.other)); got != tc.same {
 			t.Errorf("%s and %s: the same %v, want %v", tc.one, tc.other, got, tc.same)
 		}
 	}
@@ -67,15 +67,86 @@ func TestAddresses(t *testing.T) {
 // TestLimitIsBounded: many addresses take no more memory than some.
 func TestLimitIsBounded(t *testing.T) {
 	l := newClock().limit(pace{1, 1}, pace{1e9, 1e9})
-	for i := range 2 * maxAddresses {
-		l.take(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
+	for i := range 2 * maxKept {
+		l.take(ipv4(10, i))
+		l.friends.add(ipv4(11, i))
 	}
-	if len(l.known) != maxAddresses || l.recent.Len() != maxAddresses {
-		t.Errorf("%d and %d addresses are remembered", len(l.known), l.recent.Len())
+	if len(l.each.known) != maxKept || l.each.recent.Len() != maxKept || len(l.friends.seen) != maxKept {
+		t.Errorf("%d and %d addresses are remembered, and %d friends", len(l.each.known), l.each.recent.Len(), len(l.friends.seen))
 	}
-	last := 2*maxAddresses - 1
-	if _, ok := l.take(fmt.Sprintf("10.%d.%d.%d:2", last>>16, last>>8&255, last&255)); ok {
+	if _, ok := l.take(ipv4(10, 2*maxKept-1)); ok {
 		t.Error("the newest address was forgotten")
+	}
+}
+
+func ipv4(first, i int) string { return fmt.Sprintf("%d.%d.%d.%d:1", first, i>>16, i>>8&255, i&255) }
+
+// TestFewKeepNobodyOut: however hard a few try, also with all of their IPv6
+// network, an honest site gets in.
+func TestFewKeepNobodyOut(t *testing.T) {
+	for _, kind := range []struct {
+		name  string
+		times int // of what one address may
+		from  func(attacker, try int) string
+	}{
+		{"IPv4", 1, func(attacker, _ int) string { return ipv4(10, attacker) }},
+		{"IPv6", 1, func(attacker, try int) string { return fmt.Sprintf("[2001:db8:%x::%x]:1", attacker, try) }},
+		{"a site of IPv6", siteTimes, func(attacker, try int) string { return fmt.Sprintf("[2001:db8:%x:%x::1]:1", attacker, try) }},
+	} {
+		for what, of := range map[string][2]pace{"upgrades": {upgradesEach, upgradesAll}, "enrols": {enrolsEach, enrolsAll}} {
+			for _, attackers := range []int{2, 16} {
+				t.Run(fmt.Sprintf("%s/%s/%d", what, kind.name, attackers), func(t *testing.T) {
+					c, each := newClock(), of[0]
+					l := c.limit(each, of[1])
+					for second := range 10 {
+						for attacker := range attackers {
+							got := 0
+							for try := range 2 * kind.times * each.burst {
+								if _, ok := l.take(kind.from(attacker, try)); ok {
+									got++
+								}
+							}
+							if most := kind.times * each.burst; got > most {
+								t.Fatalf("an attacker got in %d times at once, want %d at most", got, most)
+							}
+						}
+						if got := taken(l, fmt.Sprintf("192.0.2.%d:1", second), 50); got != 50 {
+							t.Fatalf("second %d: an honest site got %d agents in, want 50", second, got)
+						}
+						c.pass(time.Second)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestFriends: where agents proved lately who they are, not even a crowd keeps
+// them out; they have no more than their own pace.
+func TestFriends(t *testing.T) {
+	c := newClock()
+	l := c.limit(pace{1, 3}, pace{1, 3}.times(crowd))
+	const friend, stranger = "[2001:db8:1:1::1]:1", "[2001:db8:2:2::1]:1"
+	l.friends.add("[2001:db8:1:1::2]:7")
+	flood := func() {
+		for i := range 2 * crowd {
+			taken(l, ipv4(10, i), 5)
+		}
+		for i := range 100 { // the friend's neighbours
+			l.take(fmt.Sprintf("[2001:db8:1:%x::1]:1", i+2))
+		}
+	}
+	flood()
+	if got := taken(l, stranger, 5); got != 0 {
+		t.Errorf("a stranger: %d, want none", got)
+	}
+	if got := taken(l, friend, 5); got != 3 {
+		t.Errorf("a friend: %d, want the 3 of an address", got)
+	}
+	c.pass(friendly + time.Second)
+	flood()
+	if got := taken(l, friend, 5); got != 0 {
+		t.Errorf("long ago a friend: %d, want none", got)
 	}
 }
 

@@ -22,8 +22,8 @@ type refusals struct {
 
 func newRefusals() *refusals {
 	return &refusals{
-		answered: newLimit(failuresEach, failuresAll, time.Now),
-		written:  newLimit(refusalsEach, refusalsAll, time.Now),
+		answered: newLimit(failuresEach, failuresAll, nil, time.Now),
+		written:  newLimit(refusalsEach, refusalsAll, nil, time.Now),
 	}
 }
 
