@@ -37,7 +37,7 @@ var (
 	failuresAll  = failuresEach.times(crowd)
 	// Refused logins that are written into the audit log: a flood of them fills
 	// no more than 9000 entries a day, some megabytes. Who fills this keeps
-	// nobody out.
+	// nobody out. A token that lacks a role has as much as an address.
 	refusalsEach, refusalsAll = pace{1. / 60, 5}, pace{0.1, 60}
 )
 

@@ -11,19 +11,23 @@ import (
 )
 
 // refusals answers who is not let in, and keeps that in the audit log; both at
-// a pace that nobody can turn against the relay.
+// a pace that nobody can turn against the relay, nor against what is written of
+// others.
 type refusals struct {
 	answered *limit
-	written  *limit
+	written  *limit // of strangers
+	denied   *users // of those with a token, written as well
 
 	mu      sync.Mutex
-	skipped int // since the last that was written
+	skipped map[string]int // by action, since the last of it that was written
 }
 
 func newRefusals() *refusals {
 	return &refusals{
 		answered: newLimit(failuresEach, failuresAll, nil, time.Now),
 		written:  newLimit(refusalsEach, refusalsAll, nil, time.Now),
+		denied:   newUsers(refusalsEach, time.Now),
+		skipped:  map[string]int{},
 	}
 }
 
@@ -44,17 +48,10 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // too many to keep. It refuses nothing itself.
 func (a *API) writeRefusal(ctx context.Context, action, target, detail string) {
 	t := trailOf(ctx)
-	s := a.refusals
-	if _, ok := s.written.take(t.remote); !ok {
-		s.mu.Lock()
-		s.skipped++
-		s.mu.Unlock()
+	skipped, ok := a.refusals.write(action, t)
+	if !ok {
 		return
 	}
-	s.mu.Lock()
-	skipped := s.skipped
-	s.skipped = 0
-	s.mu.Unlock()
 	if skipped > 0 {
 		detail += fmt.Sprintf("; %d more refusals before this one were not written", skipped)
 	}
@@ -62,4 +59,23 @@ func (a *API) writeRefusal(ctx context.Context, action, target, detail string) {
 	if err := a.opts.Audit.Append(ctx, e); err != nil {
 		a.opts.Log.Error().Err(err).Str("action", action).Str("from", t.remote).Msg("the audit log cannot be written")
 	}
+}
+
+// write reports whether a refusal is to be written, and how many of its kind
+// were not before it.
+func (s *refusals) write(action string, t *trail) (skipped int, ok bool) {
+	if t.actor == "" {
+		_, ok = s.written.take(t.remote)
+	} else {
+		_, ok = s.denied.take(t.actor)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !ok {
+		s.skipped[action]++
+		return 0, false
+	}
+	skipped = s.skipped[action]
+	delete(s.skipped, action)
+	return skipped, true
 }

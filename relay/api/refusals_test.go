@@ -131,3 +131,27 @@ func FuzzBearer(f *testing.F) {
 		}
 	})
 }
+
+// TestDeniedIsWritten: strangers who try wrong tokens without end do not hide
+// that a token was used for what it may not do.
+func TestDeniedIsWritten(t *testing.T) {
+	log := new(page)
+	a := &API{refusals: newRefusals(), opts: Options{Audit: log, Log: zerolog.Nop()}}
+	as := func(actor, remote string) context.Context {
+		return context.WithValue(t.Context(), trailKey{}, &trail{actor: actor, remote: remote})
+	}
+	for i := range 2 * refusalsAll.burst {
+		a.writeRefusal(as("", ipv4(10, i)), "login.refused", "", "not known")
+	}
+	log.entries = nil
+	for range 2 * refusalsEach.burst {
+		a.writeRefusal(as("eve", ipv4(10, 1)), "access.denied", "create-token", "it takes the role admin")
+	}
+	a.writeRefusal(as("bob", ipv4(10, 1)), "access.denied", "rotate-key", "it takes the role admin")
+	if n := len(log.entries); n != refusalsEach.burst+1 || log.entries[0].Actor != "eve" || log.entries[n-1].Actor != "bob" {
+		t.Errorf("%d entries: %+v", n, log.entries)
+	}
+	if e := log.entries[0]; e.Detail != "it takes the role admin" {
+		t.Errorf("what strangers tried is told of eve: %+v", e)
+	}
+}
