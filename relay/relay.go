@@ -237,7 +237,10 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	if err != nil {
 		return uplink{}, err
 	}
-	r.audit, err = audit.Open(ctx, audit.Options{JetStream: r.broker.JetStream(), MaxBytes: r.opts.MaxAudit, MaxAge: r.opts.AuditRetention})
+	r.audit, err = audit.Open(ctx, audit.Options{
+		JetStream: r.broker.JetStream(), MaxBytes: r.opts.MaxAudit, MaxAge: r.opts.AuditRetention,
+		Log: r.opts.Log.With().Str("room", "audit").Logger(), Registerer: r.opts.Registerer,
+	})
 	if err != nil {
 		return uplink{}, err
 	}
@@ -264,5 +267,6 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 		Registerer: r.opts.Registerer,
 	})
 	rooms.Go(func() error { nudger.Run(roomsCtx); return nil })
+	rooms.Go(func() error { r.audit.Run(roomsCtx); return nil })
 	return uplink{clusters: service, logs: r.logs, log: r.opts.Log}, nil
 }

@@ -232,6 +232,23 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	}
 }
 
+// TestNothingToChange: what cannot change anything, however often it is tried,
+// takes no place in the audit log.
+func TestNothingToChange(t *testing.T) {
+	s := serve(t, t.TempDir())
+	ci, _ := s.as(t, "ci", v1.Contributor)
+	before := len(s.entries(t))
+	for range 3 {
+		_, err := ci.Cancel(t.Context(), "no-such-job")
+		wantRefusal(t, err, http.StatusNotFound, "no-such-job")
+		err = ci.PutSnapshot(t.Context(), "no-digest", func(w io.Writer) error { _, err := w.Write(nil); return err })
+		wantRefusal(t, err, http.StatusNotFound, "sha256")
+	}
+	if entries := s.entries(t); len(entries) != before {
+		t.Errorf("%d new entries: %+v", len(entries)-before, entries)
+	}
+}
+
 // TestUnwrittenChangeIsNotMade: without its audit log the relay changes nothing,
 // and goes on showing what there is.
 func TestUnwrittenChangeIsNotMade(t *testing.T) {

@@ -8,12 +8,13 @@
 // authenticates; an agent that joins proves to have a join token. Each operation
 // names the role that it takes. Bodies, headers and times are bounded, and so is
 // the pace of what strangers may try; whoever has a valid token meets no such
-// limit. An error is a problem document
-// (RFC 9457) that says what to do; a panic ends its request only. No token and
-// no key is ever logged.
+// limit. An error is a problem document (RFC 9457) that says what to do; a panic
+// ends its request only. No token and no key is ever logged.
 //
 // A change is in the audit log before it is made, or it is refused; one that
-// then fails gets a second entry that says so.
+// then fails gets a second entry that says so. So that nobody can push out what
+// is in it, what changes nothing by its name is not written, and a token has a
+// pace for changes, far above what people and their scripts need.
 //
 // The API changes nothing by itself: it answers once the stores behind it say
 // that an effect is durable, so a request that got no answer may be repeated.
@@ -149,6 +150,7 @@ type API struct {
 	upgrades *limit // of agents' WebSockets
 	enrols   *limit
 	friends  *friends
+	changes  *users
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -171,6 +173,7 @@ func New(opts Options) (*API, error) {
 		upgrades: newLimit(upgradesEach, upgradesAll, friends, time.Now),
 		enrols:   newLimit(enrolsEach, enrolsAll, friends, time.Now),
 		friends:  friends,
+		changes:  newUsers(changesEach, time.Now),
 	}
 	a.stopping, a.stop = context.WithCancel(context.Background())
 	var err error

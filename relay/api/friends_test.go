@@ -40,7 +40,7 @@ func TestWhoIsAFriend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &API{refusals: newRefusals(), friends: newFriends(time.Now), opts: Options{
+	a := &API{refusals: newRefusals(), changes: newUsers(changesEach, time.Now), friends: newFriends(time.Now), opts: Options{
 		Audit: new(page), Log: zerolog.Nop(), Setup: one{key: public}, Named: func(string) bool { return true },
 		Enrolment: func(context.Context, *protocol.Enrol, string, string) ([]byte, error) { return nil, nil },
 	}}

@@ -83,6 +83,9 @@ func (a *API) job(ctx context.Context, in *jobInput) (*jobOutput, error) {
 }
 
 func (a *API) cancel(ctx context.Context, in *jobInput) (*jobOutput, error) {
+	if _, err := a.opts.Jobs.Job(ctx, in.Name); a.opts.Status(err) == http.StatusNotFound {
+		return nil, a.fail(err) // which changes nothing, and fills no audit log
+	}
 	if err := a.audit(ctx, "job.cancel", in.Name, ""); err != nil {
 		return nil, err
 	}

@@ -41,6 +41,12 @@ var (
 	refusalsEach, refusalsAll = pace{1. / 60, 5}, pace{0.1, 60}
 )
 
+// changesEach is how many changes a token, or who joins as a cluster, may try: a sweep of thousands of jobs
+// at once, and more in a day than anybody looks at. One that repeats what fails
+// without end would take days to fill the audit log, and push out what others
+// did.
+var changesEach = pace{5, 20_000}
+
 // Of IPv6, an address is a network of 64 bits, of whose addresses everybody has
 // very many; and many have as many such networks, a whole site of 48 bits, which
 // gets no more than two addresses.

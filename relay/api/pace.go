@@ -71,7 +71,8 @@ func takeOf(now time.Time, limiters ...*rate.Limiter) (wait time.Duration, ok bo
 	return 0, true
 }
 
-// users bounds what those with a valid token do, by the token's name.
+// users bounds what those who are known do, by name: of their token, or of the
+// cluster whose agent joins.
 type users struct {
 	now func() time.Time
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -62,6 +63,9 @@ func problem(w http.ResponseWriter, status int, detail string) {
 
 // answer answers with an error outside of huma's reach, within a stream.
 func answer(w http.ResponseWriter, err error) {
+	if more := huma.HeadersError(nil); errors.As(err, &more) {
+		maps.Copy(w.Header(), more.GetHeaders())
+	}
 	if known := huma.StatusError(nil); errors.As(err, &known) {
 		problem(w, known.GetStatus(), known.Error())
 		return

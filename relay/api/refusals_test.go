@@ -94,7 +94,7 @@ func TestOutcomes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := new(page)
-			a := &API{opts: Options{Audit: log, Log: zerolog.Nop()}}
+			a := &API{changes: newUsers(changesEach, time.Now), opts: Options{Audit: log, Log: zerolog.Nop()}}
 			handler := a.trace(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				trailOf(r.Context()).actor = "ci"
 				if err := a.audit(r.Context(), "job.submit", "iris", "first"); err != nil {
@@ -112,6 +112,43 @@ func TestOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestChangesHaveAPace: whoever has a token can make thousands of changes, and
+// cannot push what others did out of the audit log.
+func TestChangesHaveAPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(page)
+		a := &API{changes: newUsers(changesEach, time.Now), opts: Options{Audit: log, Log: zerolog.Nop()}}
+		handler := a.trace(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			trailOf(r.Context()).actor = r.Header.Get("By")
+			if err := a.audit(r.Context(), "job.cancel", "iris", ""); err != nil {
+				answer(w, err)
+			}
+		}))
+		try := func(by string) *httptest.ResponseRecorder {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/jobs/iris/cancel", nil)
+			r.Header.Set("By", by)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			return w
+		}
+		for range changesEach.burst {
+			if w := try("ci"); w.Code != http.StatusOK {
+				t.Fatalf("refused after %d: %s", len(log.entries), w.Body)
+			}
+		}
+		if w := try("ci"); w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), "nothing was changed") {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+		if w := try("ann"); w.Code != http.StatusOK || len(log.entries) != changesEach.burst+1 {
+			t.Errorf("another token: %d, %d entries", w.Code, len(log.entries))
+		}
+		time.Sleep(time.Second)
+		if w := try("ci"); w.Code != http.StatusOK {
+			t.Errorf("a second later: %d", w.Code)
+		}
+	})
 }
 
 // FuzzBearer: a token is a piece of the header behind its scheme, without

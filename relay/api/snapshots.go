@@ -95,6 +95,10 @@ func (a *API) putSnapshot(w http.ResponseWriter, r *http.Request, digest string)
 	if r.Header.Get("Content-Encoding") != "gzip" {
 		return huma.NewError(http.StatusUnsupportedMediaType, "send the tar compressed, with Content-Encoding: gzip")
 	}
+	// What is no digest changes nothing, and fills no audit log.
+	if _, err := a.opts.Snapshots.Has(r.Context(), digest); err != nil {
+		return a.fail(err)
+	}
 	if err := a.audit(r.Context(), "snapshot.put", digest, ""); err != nil {
 		return err
 	}

@@ -55,6 +55,10 @@ func (a *API) audit(ctx context.Context, action, target, detail string) error {
 // auditAs is audit of somebody who came without a token, such as the agent of
 // a cluster that joins.
 func (a *API) auditAs(ctx context.Context, actor, action, target, detail string) error {
+	if wait, ok := a.changes.take(actor); !ok {
+		err := huma.NewError(http.StatusTooManyRequests, actor+" makes more changes than the audit log is to hold, so nothing was changed: try again in "+seconds(wait)+" s")
+		return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {seconds(wait)}})
+	}
 	t := trailOf(ctx)
 	e := v1.AuditEntry{Actor: actor, Role: t.role, Action: action, Target: target, Detail: detail, Remote: t.remote}
 	if err := a.opts.Audit.Append(ctx, e); err != nil {

@@ -1,5 +1,6 @@
 // Package audit keeps who changed what: a stream that can only be appended to,
-// bounded by bytes and age, its oldest entries making place for the newest.
+// bounded by bytes and age, its oldest entries making place for the newest. While
+// Run runs, that they go before their time is a warning in the relay's log.
 //
 // It guarantees that an entry is on disk when Append returns, and that no
 // entry can be altered, deleted or purged by way of the broker's API; whoever
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 )
 
 // Options of a log.
@@ -28,6 +31,9 @@ type Options struct {
 	MaxBytes int64         // 0 for 1 GiB
 	MaxAge   time.Duration // 0 for 400 days
 	Now      func() time.Time
+
+	Log        zerolog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Entry is one change, or what was refused.
@@ -45,6 +51,7 @@ type Entry struct {
 type Log struct {
 	opts   Options
 	stream jetstream.Stream
+	watch  watch
 }
 
 const (
@@ -82,7 +89,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the stream %s: %w", streamName, err)
 	}
-	return &Log{opts: opts, stream: stream}, nil
+	return &Log{opts: opts, stream: stream, watch: newWatch(opts.Registerer)}, nil
 }
 
 // action is dotted words; it is part of a subject.

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 )
 
@@ -157,6 +160,70 @@ func TestBounded(t *testing.T) {
 	}
 	if e := entries[0]; len(e.Actor) > maxName || len(e.Detail) > maxDetail || !strings.HasSuffix(e.Detail, "ü…") || e.Remote != "�" {
 		t.Errorf("%d, %d, %q", len(e.Actor), len(e.Detail), e.Remote)
+	}
+}
+
+func gauges(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]float64{}
+	for _, family := range families {
+		shown[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
+	}
+	return shown
+}
+
+// TestEarlyEnd: how full the log is, and how far back it goes, is known, and
+// that entries go for want of room is said; that they go by age is as it should
+// be.
+func TestEarlyEnd(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opts Options
+		warn bool
+	}{
+		"by size": {Options{MaxBytes: 8 << 10, MaxAge: time.Hour}, true},
+		"by age":  {Options{MaxBytes: 1 << 30, MaxAge: time.Second}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			js, _ := serve(t, t.TempDir())
+			var said bytes.Buffer
+			registry := prometheus.NewRegistry()
+			tc.opts.JetStream, tc.opts.Log, tc.opts.Registerer = js, zerolog.New(&said), registry
+			l := open(t, tc.opts)
+			look := func() {
+				t.Helper()
+				if err := l.look(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			look()
+			appendAll(t, l, Entry{Action: "job.submit"})
+			look()
+			if shown := gauges(t, registry); shown["trainrelay_audit_bytes"] <= 0 || shown["trainrelay_audit_oldest_seconds"] <= 0 || said.Len() > 0 {
+				t.Errorf("%v: %s", shown, &said)
+			}
+			first := l.watch.last.FirstSeq
+			for deadline := time.Now().Add(10 * time.Second); l.watch.last.FirstSeq == first; look() {
+				appendAll(t, l, Entry{Action: "job.submit", Detail: strings.Repeat("x", 500)})
+				if time.Now().After(deadline) {
+					t.Fatal("no entry goes")
+				}
+			}
+			if warned := strings.Contains(said.String(), "before their time"); warned != tc.warn {
+				t.Errorf("warned: %v, want %v: %s", warned, tc.warn, &said)
+			}
+			before := said.Len()
+			for range 30 {
+				appendAll(t, l, Entry{Action: "job.submit", Detail: strings.Repeat("x", 500)})
+				look()
+			}
+			if said.Len() != before {
+				t.Errorf("said again: %s", &said)
+			}
+		})
 	}
 }
 
