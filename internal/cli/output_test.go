@@ -50,6 +50,8 @@ func TestPrint(t *testing.T) {
 		{"list by line", output{Format: "tsv", Query: "[].name"}, all, "table", "a_1\nb_2\n"},
 		{"rows of lists", output{Format: "tsv", Query: "[].[name,status]"}, all, "table", "a_1\tQueued\nb_2\tCompleted\n"},
 		{"rows of objects", output{Format: "tsv", Query: "[].{b:name,a:status,c:resources}"}, all, "table", "Queued\ta_1\t\nCompleted\tb_2\t\n"},
+		{"what divides cells, in one", output{Format: "tsv", Query: "[`\"a\\tb\\nc\"`, [`\"d\\re\"`, `1`], {x: `\"f\\tg\"`}]"}, one, "json", "a b c\nd e\t1\nf g\n"},
+		{"what divides cells, alone", output{Format: "tsv", Query: "`\"a\\tb\\nc\"`"}, one, "json", "a\tb\nc\n"},
 		{"no rows", output{Format: "tsv", Query: "[?name=='x']"}, all, "table", ""},
 		{"empty list", output{}, []v1.Job{}, "table", ""},
 		{"empty list as JSON", output{Format: "json"}, []v1.Job{}, "table", "[]\n"},

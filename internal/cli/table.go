@@ -120,10 +120,16 @@ func scalar(v any) string {
 
 // writeTSV writes as az does: the items of a list on a line each, the values
 // of an object, by the order of its keys, or of a list within the list between
-// tabs; of what is nested deeper only a list's length.
+// tabs; of what is nested deeper only a list's length. A tab or the end of a
+// line within one of several values is a blank, so that nobody can write others'
+// cells; a single value stays as it is.
 func writeTSV(w io.Writer, v any) error {
 	items, isList := v.([]any)
 	if !isList {
+		if isScalar(v) && v != nil {
+			_, err := fmt.Fprintln(w, scalar(v))
+			return err
+		}
 		items = []any{v}
 	}
 	for _, item := range items {
@@ -145,11 +151,22 @@ func writeTSV(w io.Writer, v any) error {
 		default:
 			cells = []string{scalar(item)}
 		}
+		for i, cell := range cells {
+			cells[i] = strings.Map(bare, cell)
+		}
 		if _, err := fmt.Fprintln(w, strings.Join(cells, "\t")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bare makes a blank of what divides cells and lines.
+func bare(r rune) rune {
+	if strings.ContainsRune("\t\n\v\f\r\u0085\u2028\u2029", r) {
+		return ' '
+	}
+	return r
 }
 
 func nested(v any) string {

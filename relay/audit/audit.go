@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -118,9 +119,18 @@ func (l *Log) Append(ctx context.Context, e Entry) error {
 	return nil
 }
 
-// cut shortens a text, at the border of a character.
+// cut shortens a text, at the border of a character. An entry is one line and
+// moves no terminal, whoever reads it and with what.
 func cut(text string, most int) string {
-	text = strings.ToValidUTF8(text, "�")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return '�'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
 	if len(text) <= most {
 		return text
 	}

@@ -227,6 +227,21 @@ func TestEarlyEnd(t *testing.T) {
 	}
 }
 
+// TestOneLine: whatever strangers put into a text, an entry is one line.
+func TestOneLine(t *testing.T) {
+	js, _ := serve(t, t.TempDir())
+	l := open(t, Options{JetStream: js})
+	appendAll(t, l, Entry{Actor: "a\nb", Action: "job.submit", Target: "x\ty\r", Detail: "\x1b[2Jgone \u2028\u202eevil\x00ü", Remote: "1\n"})
+	entries, _, err := l.List(t.Context(), Query{})
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	want := Entry{Time: entries[0].Time, Actor: "a b", Action: "job.submit", Target: "x y ", Detail: "�[2Jgone  �evil�ü", Remote: "1 "}
+	if entries[0] != want {
+		t.Errorf("%+q", entries[0])
+	}
+}
+
 func TestWhatCannotBeWritten(t *testing.T) {
 	js, stop := serve(t, t.TempDir())
 	l := open(t, Options{JetStream: js})
