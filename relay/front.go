@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
+	"golang.org/x/net/netutil"
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/process"
@@ -42,6 +43,9 @@ type FrontOptions struct {
 	CertFile, KeyFile string
 	MaxSnapshots      int64         // bytes of code; 0 for the default of blobs
 	SnapshotRetention time.Duration // of code that no job uses; 0 for 30 days
+	// MaxConnections bounds those that are open, the agents' included; others
+	// wait. 0 for 20,000.
+	MaxConnections int
 	// Heartbeat is how often a silent stream shows that it lives, and its token
 	// is looked at again; 0 for the default of api.
 	Heartbeat time.Duration
@@ -70,6 +74,9 @@ const stopTimeout = 5 * time.Second
 func NewFront(opts FrontOptions) (*Front, error) {
 	if opts.SnapshotRetention == 0 {
 		opts.SnapshotRetention = 30 * 24 * time.Hour
+	}
+	if opts.MaxConnections == 0 {
+		opts.MaxConnections = 20_000
 	}
 	if err := os.MkdirAll(opts.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("relay's data folder: %w", err)
@@ -197,7 +204,9 @@ func (f *Front) Run(ctx context.Context, r *Relay) error {
 	work.Go(func() { f.prune(workCtx, r) })
 
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(f.opts.Listener, "", "") }()
+	// Strangers' connections must not take all memory.
+	listener := netutil.LimitListener(f.opts.Listener, f.opts.MaxConnections)
+	go func() { served <- server.ServeTLS(listener, "", "") }()
 	if f.opts.Serving != nil {
 		f.opts.Serving()
 	}

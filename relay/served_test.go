@@ -29,7 +29,7 @@ func serve(t *testing.T, data string) *served {
 	return serveWith(t, Options{Data: data})
 }
 
-func serveWith(t *testing.T, opts Options) *served {
+func serveWith(t *testing.T, opts Options, more ...func(*FrontOptions)) *served {
 	t.Helper()
 	data := opts.Data
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,12 +38,16 @@ func serveWith(t *testing.T, opts Options) *served {
 	}
 	registry := prometheus.NewRegistry()
 	serving := make(chan struct{})
-	front, err := NewFront(FrontOptions{
+	options := FrontOptions{
 		Data: data, Listener: listener, Hosts: []string{"127.0.0.1"},
 		Serving:   func() { close(serving) },
 		Heartbeat: 100 * time.Millisecond,
 		Log:       zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Registerer: registry, Gatherer: registry,
-	})
+	}
+	for _, set := range more {
+		set(&options)
+	}
+	front, err := NewFront(options)
 	if err != nil {
 		t.Fatal(err)
 	}

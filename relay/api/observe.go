@@ -15,15 +15,22 @@ const (
 	writeTimeout = 2 * time.Minute
 )
 
-// observe numbers requests, logs them, bounds their answers and contains their
-// panics.
+// observe numbers requests, logs them, bounds their bodies and answers in time
+// and contains their panics.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, id := time.Now(), rand.Text()
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		// Where it is not supported there is no connection to be held up.
-		_ = http.NewResponseController(w).SetWriteDeadline(start.Add(writeTimeout))
+		conn := http.NewResponseController(w)
+		_ = conn.SetWriteDeadline(start.Add(writeTimeout))
+		if r.ContentLength != 0 {
+			// The server waits for a body before it answers, even where nobody
+			// reads it. Who reads a long one extends this; without a body it
+			// would end the request's context.
+			_ = conn.SetReadDeadline(start.Add(bodyTimeout))
+		}
 		answer := &recorder{ResponseWriter: w}
 		defer func() {
 			thrown := recover()
