@@ -32,7 +32,7 @@ func (a *API) clusterRoutes(api huma.API) {
 	connect := operation(admin, http.MethodPost, "/v1/clusters/{name}/connect", "connect-cluster", "Make a token with which a cluster's agent joins", http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInsufficientStorage)
 	connect.Description = "The token is good once, for an hour. A cluster that has joined keeps its key until an agent joins with the token; then the old key is void."
 	huma.Register(api, connect, a.connectCluster)
-	disconnect := operation(admin, http.MethodPost, "/v1/clusters/{name}/disconnect", "disconnect-cluster", "Revoke the key of a cluster, cut its agent off and forget the cluster", http.StatusNotFound, http.StatusUnprocessableEntity)
+	disconnect := operation(admin, http.MethodPost, "/v1/clusters/{name}/disconnect", "disconnect-cluster", "Revoke the key of a cluster, cut its agent off and forget the cluster", http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity)
 	disconnect.Description = "Its computes and jobs stay, for a cluster of the same name."
 	huma.Register(api, disconnect, func(ctx context.Context, in *disconnectInput) (*disconnectionOutput, error) {
 		if err := a.audit(ctx, "cluster.disconnect", in.Name, in.Body.Jobs+" jobs"); err != nil {

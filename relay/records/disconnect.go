@@ -15,9 +15,11 @@ import (
 
 // Times of a disconnection.
 const (
-	// tellTimeout is how long the agent has to fetch the cancels of its jobs
-	// before it is cut off.
+	// tellTimeout is how long cancels may be written, and fetched by the agent,
+	// before it is cut off: however many there are, its key is void soon.
 	tellTimeout = 1500 * time.Millisecond
+	// askTimeout is what of that they may take to be written.
+	askTimeout = time.Second
 	// leavingAge is how old a disconnection must be to count as abandoned.
 	leavingAge = 10 * time.Minute
 )
@@ -28,14 +30,19 @@ const (
 // where it is connected; without, those that run go on in the cluster.
 //
 // Once it has begun, a disconnection that cancels ends, whatever becomes of ctx
-// or the relay.
+// or the relay; one that does not is refused until then. Whatever fails of the
+// cancels, the key is void first.
 func (s *Store) Disconnect(ctx context.Context, name, by string, cancelJobs bool) (v1.Disconnection, error) {
 	result := v1.Disconnection{Cluster: name}
 	if err := s.ready(ctx); err != nil {
 		return result, err
 	}
-	if _, ok := s.setup.clusters.get(name); !ok {
+	c, ok := s.setup.clusters.get(name)
+	switch {
+	case !ok:
 		return result, fmt.Errorf("cluster %s: %w", name, ErrNotFound)
+	case c.Leaving != nil && !cancelJobs:
+		return result, fmt.Errorf("cluster %s: %w: it is being disconnected already, and its jobs are canceled: repeat that with --jobs cancel, or wait until the relay has ended it", name, ErrConflict)
 	}
 	if cancelJobs {
 		_, err := s.changeCluster(ctx, name, func(c *cluster, is bool) error {
@@ -50,32 +57,42 @@ func (s *Store) Disconnect(ctx context.Context, name, by string, cancelJobs bool
 		}
 		ctx = context.WithoutCancel(ctx)
 		if result.Told, err = s.cancelLive(ctx, name, by); err != nil {
-			return result, err
+			// What was not asked for is asked for again, once the key is void.
+			s.opts.Log.Error().Err(err).Str("cluster", name).Msg("cannot cancel all of the cluster's jobs before its agent is cut off")
 		}
 	}
 	return result, s.leave(ctx, name, &result)
 }
 
-// cancelLive asks for the end of what the cluster runs and waits until its
-// agent, where it is connected, was told all of it.
-func (s *Store) cancelLive(ctx context.Context, name, by string) (told bool, _ error) {
+// cancelLive asks for the end of what the cluster runs, as far as there is time,
+// and waits until its agent, where it is connected, was told. told says whether
+// that was all of it.
+func (s *Store) cancelLive(ctx context.Context, name, by string) (told bool, failed error) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	asking, stop := context.WithTimeout(ctx, askTimeout)
+	defer stop()
 	var asked []protocol.Ref
-	for _, rec := range s.index.live(name) {
-		rec, err := s.update(ctx, rec.Name, func(status *Status) bool { return status.cancel(by, leftReason(name, by), s.now()) })
+	live := s.index.live(name)
+	for i, rec := range live {
+		if asking.Err() != nil {
+			failed = fmt.Errorf("there was time for %d of %d jobs", i, len(live))
+			break
+		}
+		rec, err := s.update(asking, rec.Name, func(status *Status) bool { return status.cancel(by, leftReason(name, by), s.now()) })
 		if err != nil {
-			return false, fmt.Errorf("disconnect cluster %s: %w", name, err)
+			failed = err // the others may still be told
+			continue
 		}
 		if rec.live() != nil {
 			asked = append(asked, protocol.Ref{Job: rec.Name, Attempt: len(rec.Attempts)})
 		}
 	}
 	if len(asked) == 0 || !s.setup.connected(name, s.opts.Now()) {
-		return len(asked) == 0, nil
+		return len(asked) == 0 && failed == nil, failed
 	}
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
-	defer cancel()
 	s.opts.Nudge(name)
-	return s.opts.Told(ctx, name, asked), nil
+	return s.opts.Told(ctx, name, asked) && failed == nil, failed
 }
 
 func leftReason(name, by string) *protocol.Reason {
