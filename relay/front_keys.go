@@ -15,8 +15,18 @@ type apiKeys struct {
 	jobs *records.Store
 }
 
+// needing are the signing keys that are needed, by cluster, or by the join token
+// of one, which names the only key that its agent will believe.
+func (k apiKeys) needing() map[string][]string {
+	needing := k.jobs.Trusting()
+	for cluster, id := range k.jobs.Waiting() {
+		needing[cluster+"/join-token"] = []string{id}
+	}
+	return needing
+}
+
 func (k apiKeys) Keys() []v1.Key {
-	trusting := k.jobs.Trusting()
+	trusting, needing := k.jobs.Trusting(), k.needing()
 	list := []v1.Key{}
 	for _, key := range slices.Backward(k.keys.List()) {
 		shown := describeKey(key)
@@ -26,7 +36,7 @@ func (k apiKeys) Keys() []v1.Key {
 			}
 		}
 		slices.Sort(shown.TrustedBy)
-		shown.NeededBy = k.keys.Dependent(key.ID, trusting)
+		shown.NeededBy = k.keys.Dependent(key.ID, needing)
 		list = append(list, shown)
 	}
 	return list
@@ -38,7 +48,7 @@ func (k apiKeys) RotateKey(by string) (v1.Key, error) {
 }
 
 func (k apiKeys) RetireKey(id string, force bool) (v1.RetiredKey, error) {
-	stranded, err := k.keys.Retire(id, k.jobs.Trusting(), force)
+	stranded, err := k.keys.Retire(id, k.needing(), force)
 	return v1.RetiredKey{ID: id, MustJoinAgain: stranded}, err
 }
 

@@ -67,6 +67,7 @@ func status(err error) int {
 		{records.ErrTokenUnknown, http.StatusUnauthorized},
 		{records.ErrTokenExpired, http.StatusGone},
 		{records.ErrTokenUsed, http.StatusGone},
+		{records.ErrTokenVoid, http.StatusGone},
 		{signing.ErrNeeded, http.StatusConflict},
 		{records.ErrInvalid, http.StatusUnprocessableEntity},
 		{blobs.ErrMismatch, http.StatusUnprocessableEntity},

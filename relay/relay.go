@@ -227,6 +227,7 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 			}
 			return told
 		},
+		Signs:       func(keyID string) bool { return r.keys.Has(keyID) },
 		MaxBytes:    r.opts.MaxRecords,
 		MaxQueued:   r.opts.MaxQueued,
 		MaxAttempts: r.opts.MaxAttempts,

@@ -217,6 +217,42 @@ func TestIncidentsAreAudited(t *testing.T) {
 	}
 }
 
+// TestKeyOfAJoinToken: a token on its way names one key, which is not retired
+// behind its back; where it is by force, the token is void and says so, and the
+// agent that has joined before goes on.
+func TestKeyOfAJoinToken(t *testing.T) {
+	s := serve(t, t.TempDir())
+	first := s.Keys().Current().Public().ID()
+	before := s.join(t, "c")
+	token, err := s.client.Connect(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := rotate(t, s.running)
+	if err := s.Jobs().Trusts(t.Context(), "c", []string{first, fresh}); err != nil { // as its agent says with a sync
+		t.Fatal(err)
+	}
+	keys, err := s.client.Keys(t.Context())
+	if err != nil || len(keys) != 2 || !slices.Equal(keys[1].NeededBy, []string{"c/join-token"}) || !slices.Equal(keys[1].TrustedBy, []string{"c"}) {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	refused := new(client.APIError)
+	if _, err := s.client.RetireKey(t.Context(), first, false); !errors.As(err, &refused) || refused.Status != http.StatusConflict || !strings.Contains(err.Error(), "c/join-token") {
+		t.Errorf("retired with %v", err)
+	}
+	retired, err := s.client.RetireKey(t.Context(), first, true)
+	if err != nil || !slices.Equal(retired.MustJoinAgain, []string{"c/join-token"}) {
+		t.Errorf("%+v, %v", retired, err)
+	}
+	if _, err := s.enrol(t, token.Token); err == nil || !strings.Contains(err.Error(), "410") || !strings.Contains(err.Error(), "was retired") {
+		t.Errorf("a token that names no key: %v", err)
+	}
+	if cluster, ok := s.Jobs().ClusterOf(public(t, before.Key)); cluster != "c" || !ok {
+		t.Error("the agent that had joined lost its key for nothing")
+	}
+	s.join(t, "c")
+}
+
 // TestKeyOfANewcomer: a cluster that has joined and not synced yet needs the
 // keys that it has just learnt; the API says so, and what it costs to go on.
 func TestKeyOfANewcomer(t *testing.T) {

@@ -72,7 +72,7 @@ func (k *keyRetire) Run(ctx context.Context, a *app) error {
 	}
 	a.notef("key %s was retired: nothing is signed with it any more, and clusters unlearn it with their next sync.", retired.ID)
 	if len(retired.MustJoinAgain) > 0 {
-		a.notef("These clusters trust no key of the relay any more, and start nothing until they have joined again, each with `trainrelay cluster connect`: %s", strings.Join(retired.MustJoinAgain, ", "))
+		a.notef("These trust no key of the relay any more, and start nothing until they have joined again, each with a new token of `trainrelay cluster connect`: %s", strings.Join(retired.MustJoinAgain, ", "))
 	}
 	return a.print(k.output, retired, formatJSON, nil)
 }

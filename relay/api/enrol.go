@@ -35,7 +35,7 @@ type (
 func (a *API) enrolRoute(api huma.API) {
 	op := operation(anybody, http.MethodPost, enrolPath, "enrol", "Join a cluster with a join token",
 		http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity)
-	op.Description = "401: the token is unknown. 410: it has expired, or another key has joined with it. The same request again has the same answer."
+	op.Description = "401: the token is unknown. 410: it has expired, another key has joined with it, or the signing key that it names is retired. The same request again has the same answer."
 	op.MaxBodyBytes = maxEnrol
 	op.SkipValidateBody = true // parseEnrol does, and repeats nothing of it
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{

@@ -21,6 +21,9 @@ var (
 	ErrTokenExpired = errors.New("the join token has expired")
 	// ErrTokenUsed: another key has joined with it.
 	ErrTokenUsed = errors.New("the join token was used already")
+	// ErrTokenVoid: the signing key that it names is retired, so that the agent
+	// would not believe the answer.
+	ErrTokenVoid = errors.New("the join token names a signing key that was retired")
 )
 
 // expiredKept is how long a token that expired unused is remembered, so that
@@ -80,6 +83,8 @@ func (s *Store) Enrol(ctx context.Context, e *protocol.Enrol) (name, keyID strin
 		switch t := c.Join; {
 		case t == nil || t.ID != e.Token: // another one was made just now
 			return unknownToken()
+		case !s.opts.Signs(t.Key):
+			return fmt.Errorf("cluster %s: %w: make a new one with `trainrelay cluster connect --name %s`", name, ErrTokenVoid, name)
 		case t.UsedBy == e.PublicKey:
 			return errUnchanged
 		case t.UsedBy != "":

@@ -121,6 +121,36 @@ func TestJoinToken(t *testing.T) {
 	}
 }
 
+// TestRetiredKey: a token that names a signing key that is there no more lets
+// nobody in, since its agent would not believe the answer, and changes nothing.
+func TestRetiredKey(t *testing.T) {
+	js, _ := serve(t, t.TempDir(), false)
+	retired := false
+	s, _ := open(t, js, Options{Signs: func(id string) bool { return !retired && id == "key" }})
+	old := joined(t, s, "c")
+	token := newToken(t, s, "c", time.Now().Add(time.Hour))
+	if got := s.Waiting(); len(got) != 1 || got["c"] != "key" {
+		t.Errorf("waiting: %v", got)
+	}
+	retired = true
+	name, _, err := s.Enrol(t.Context(), newRequest(t, token))
+	if name != "" || !errors.Is(err, ErrTokenVoid) || !strings.Contains(err.Error(), "cluster connect --name c") {
+		t.Errorf("%q, %v", name, err)
+	}
+	if c, err := s.Cluster(t.Context(), "c"); err != nil || c.PublicKey != old || c.JoinTokenExpires == nil {
+		t.Errorf("%+v, %v", c, err)
+	}
+	retired = false
+	request := newRequest(t, token)
+	if _, _, err := s.Enrol(t.Context(), request); err != nil || len(s.Waiting()) != 0 {
+		t.Errorf("%v, waiting: %v", err, s.Waiting())
+	}
+	newToken(t, s, "d", time.Now().Add(-time.Second))
+	if got := s.Waiting(); len(got) != 0 {
+		t.Errorf("an expired token: %v", got)
+	}
+}
+
 // TestEnrolRaces: of many agents with one token, at two relays, one joins.
 func TestEnrolRaces(t *testing.T) {
 	js, _ := serve(t, t.TempDir(), false)

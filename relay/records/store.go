@@ -64,6 +64,9 @@ type Options struct {
 	Revoked func(publicKey string)
 	// Left is told the cluster that was disconnected. It must not block.
 	Left func(cluster string)
+	// Signs reports whether the relay has the signing key of that ID. nil: it has
+	// all.
+	Signs func(keyID string) bool
 	// Told waits until the cluster's agent was answered the cancels of these
 	// attempts, or ctx is done, and reports whether it was. nil: nobody tells.
 	Told func(ctx context.Context, cluster string, attempts []protocol.Ref) bool
@@ -153,6 +156,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Left == nil {
 		o.Left = func(string) {}
+	}
+	if o.Signs == nil {
+		o.Signs = func(string) bool { return true }
 	}
 	if o.Told == nil {
 		o.Told = func(context.Context, string, []protocol.Ref) bool { return false }

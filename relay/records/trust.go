@@ -38,6 +38,18 @@ func (s *Store) Trusts(ctx context.Context, name string, keys []string) error {
 	return s.forgetRest(ctx, name) // where it was disconnected meanwhile
 }
 
+// Waiting are the signing keys that outstanding join tokens name, by ID, by the
+// cluster of the token.
+func (s *Store) Waiting() map[string]string {
+	waiting := map[string]string{}
+	s.setup.clusters.each(func(name string, c cluster) {
+		if t := c.Join; t != nil && t.UsedBy == "" && !s.opts.Now().After(t.Expires) {
+			waiting[name] = t.Key
+		}
+	})
+	return waiting
+}
+
 // Trusting are the signing keys that each cluster trusts, by ID, of those that
 // trust any.
 func (s *Store) Trusting() map[string][]string {

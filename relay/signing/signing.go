@@ -115,6 +115,13 @@ func (k *Keys) For(ids []string) *protocol.SigningKey {
 	return k.keys[len(k.keys)-1].SigningKey
 }
 
+// Has reports whether there is a key of that ID.
+func (k *Keys) Has(id string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.ContainsFunc(k.keys, func(key key) bool { return key.id() == id })
+}
+
 // Trust is what agents are to trust: all keys, and the authority of the
 // relay's certificate, PEM; empty for a public one.
 func (k *Keys) Trust(ca string) protocol.Trust {
@@ -179,7 +186,7 @@ func (k *Keys) Retire(id string, clusters map[string][]string, force bool) (stra
 	}
 	stranded = k.dependOn(id, clusters)
 	if len(stranded) > 0 && !force {
-		return stranded, fmt.Errorf("signing key %s: %w: %s: wait until they have synced; with --force it is retired all the same, and they have to join again with `trainrelay cluster connect`",
+		return stranded, fmt.Errorf("signing key %s: %w: %s: wait until they have synced, and join tokens that name it were used or have expired; with --force it is retired all the same, and they have to join again with `trainrelay cluster connect`",
 			id, ErrNeeded, protocol.Cut("no newer key is trusted by "+strings.Join(stranded, ", "), 500))
 	}
 	keys := slices.Delete(slices.Clone(k.keys), i, i+1)
