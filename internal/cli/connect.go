@@ -52,6 +52,15 @@ func (c *clusterConnect) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	// Of --apply the token is not printed, and without these the values are.
+	parts := !c.Apply && (c.Format != "" || c.Query != "")
+	if parts {
+		values.Join.Token = madeUp
+		shown := connected{Cluster: v1.Cluster{Name: name}, Token: madeUp, Values: values}
+		if err := c.shows(shown, connectedColumns, "leave both out, or print the token alone: --query join_token -o tsv"); err != nil {
+			return err
+		}
+	}
 	joined, err := relay.Connect(ctx, name)
 	if err != nil {
 		return err
@@ -66,9 +75,9 @@ func (c *clusterConnect) Run(ctx context.Context, a *app) error {
 		return a.print(c.output, cluster, formatJSON, clusterDetails)
 	}
 	until := joined.Expires.Local().Format("15:04")
-	if c.Format != "" || c.Query != "" {
+	if parts {
 		a.notef("cluster %s: its agent can join until %s, once.", name, until)
-		return a.print(c.output, connected{Cluster: joined.Cluster, Token: joined.Token, Expires: joined.Expires, Values: values}, formatJSON, clusterColumns)
+		return a.print(c.output, connected{Cluster: joined.Cluster, Token: joined.Token, Expires: joined.Expires, Values: values}, formatJSON, connectedColumns)
 	}
 	line, err := c.line(values)
 	if err != nil {
@@ -89,6 +98,8 @@ type connected struct {
 	Expires time.Time    `json:"expires"`
 	Values  *chartValues `json:"values"`
 }
+
+var connectedColumns = []column{{"Name", "cluster.name"}, {"JoinToken", "join_token"}, {"Expires", "expires"}}
 
 // chartValues are those of the agent's chart that say where it belongs.
 type chartValues struct {

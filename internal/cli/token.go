@@ -85,14 +85,21 @@ func (c *tokenCreate) Run(ctx context.Context, a *app) error {
 // showsToken tries on a token that is made up whether what is printed would
 // have it: afterwards it is too late.
 func (c *tokenCreate) showsToken(name string) error {
-	const secret = "trt_made-up"
-	text, err := c.render(v1.NewToken{Token: v1.Token{Name: name}, Secret: secret}, formatJSON, tokenColumns)
+	return c.shows(v1.NewToken{Token: v1.Token{Name: name}, Secret: madeUp}, tokenColumns,
+		"add --client-file FILE, or print the token alone: --query token -o tsv")
+}
+
+// madeUp stands for a token that is not made yet.
+const madeUp = "made-up-token"
+
+// shows reports whether the output of v, in which a token is made up, has it.
+func (o output) shows(v any, columns []column, hint string) error {
+	text, err := o.render(v, formatJSON, columns)
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(text, []byte(secret)) {
-		return usage{errors.New("the token would be lost: it is shown only once, and not by this --output and --query"),
-			"add --client-file FILE, or print the token alone: --query token -o tsv"}
+	if !bytes.Contains(text, []byte(madeUp)) {
+		return usage{errors.New("the token would be lost: it is shown only once, and not by this --output and --query"), hint}
 	}
 	return nil
 }
