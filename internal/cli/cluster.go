@@ -166,13 +166,37 @@ func (c *clusterDisconnect) confirm(ctx context.Context, a *app, relay *client.C
 		fate = "they are canceled"
 	}
 	fmt.Fprintf(a.io.Err, "Cluster %s has %s; %s.\nAre you sure you want to disconnect it? (y/n): ", name, work, fate)
-	answer, err := bufio.NewReader(io.LimitReader(a.io.In, 1<<10)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
+	answer, err := a.answer(ctx)
+	if err != nil {
+		return err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	}
 	return usage{errors.New("nothing was disconnected"), ""}
+}
+
+// answer reads a line of the terminal. When ctx ends first, the reading ends
+// with the process.
+func (a *app) answer(ctx context.Context) (string, error) {
+	type line struct {
+		text string
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(io.LimitReader(a.io.In, 1<<10)).ReadString('\n')
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		if l.err != nil && !errors.Is(l.err, io.EOF) {
+			return "", fmt.Errorf("read the answer: %w", l.err)
+		}
+		return l.text, nil
+	case <-ctx.Done():
+		fmt.Fprintln(a.io.Err) // behind the question
+		return "", context.Cause(ctx)
+	}
 }

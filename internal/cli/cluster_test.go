@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -158,4 +159,27 @@ func TestConfirm(t *testing.T) {
 			t.Errorf("%+v: %s", tc, errs)
 		}
 	}
+	// A Ctrl-C at the question is an answer, too.
+	asked = ""
+	silent, end := io.Pipe()
+	defer end.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	a, _, _ := testApp(true, nil)
+	a.io.In, a.io.Err = terminal{silent, io.Discard}, at{"(y/n)", interrupt}
+	if code := Main(ctx, []string{"cluster", "disconnect", "onprem-1", "--config", file}, a.io); code != exitInterrupted || asked != "" {
+		t.Errorf("interrupted: code %d, asked the relay %q", code, asked)
+	}
+}
+
+// at does something when certain words are written.
+type at struct {
+	words string
+	do    func()
+}
+
+func (a at) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), a.words) {
+		a.do()
+	}
+	return len(p), nil
 }
