@@ -227,6 +227,7 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 			}
 			return told
 		},
+		Incident:    r.incident,
 		Signs:       func(keyID string) bool { return r.keys.Has(keyID) },
 		MaxBytes:    r.opts.MaxRecords,
 		MaxQueued:   r.opts.MaxQueued,
@@ -262,7 +263,6 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	service = clusters.New(clusters.Options{
 		Records:    clusterRecords{r.jobs},
 		Queue:      order,
-		Incident:   r.incident,
 		Trust:      func() protocol.Trust { return r.keys.Trust(r.authority()) },
 		Log:        r.opts.Log.With().Str("room", "clusters").Logger(),
 		Registerer: r.opts.Registerer,

@@ -56,9 +56,10 @@ func knownBreach(kind protocol.BreachKind) protocol.BreachKind {
 }
 
 // Report takes in what the agent of a cluster reports besides its work. It
-// returns the incidents that are news, for the audit log: each is returned
-// once, and many of one kind as one with their count. What cannot be written
-// is kept for the next report.
+// returns the incidents that are news and were put into the audit log: each
+// once, and many of one kind as one with their count. What cannot be written is
+// kept for the next report, and returned with the error, too. The audit log
+// comes first: a crash in between makes an entry twice, and loses none.
 func (s *Store) Report(ctx context.Context, name string, said *protocol.Sync) (news []protocol.Incident, _ error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
@@ -73,10 +74,15 @@ func (s *Store) Report(ctx context.Context, name string, said *protocol.Sync) (n
 	if !changed {
 		return nil, nil
 	}
+	for _, incident := range news {
+		if err := s.opts.Incident(ctx, name, incident); err != nil {
+			return news, fmt.Errorf("write a security incident of cluster %s into the audit log: %w", name, err)
+		}
+	}
 	_, revision := s.setup.reports.at(name)
 	revision, err := s.replace(ctx, reportPrefix+name, next, revision)
 	if err != nil {
-		return nil, fmt.Errorf("write what the agent of cluster %s reports: %w", name, err)
+		return news, fmt.Errorf("write what the agent of cluster %s reports: %w", name, err)
 	}
 	s.setup.reports.apply(name, row[report]{value: next, revision: revision})
 	s.setup.put(now, next, news, s.now())

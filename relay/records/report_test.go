@@ -1,11 +1,15 @@
 package records
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
@@ -81,6 +85,57 @@ func TestIncidentsAreRecordedOnce(t *testing.T) {
 	}
 	report(forged(first.Add(101*time.Second), 1), 1)
 }
+
+// TestIncidentIsAuditedFirst: an incident is in the audit log before it counts as
+// written: a relay that cannot write the log, or stops in between, loses none.
+func TestIncidentIsAuditedFirst(t *testing.T) {
+	js, _ := serve(t, t.TempDir(), false)
+	var written []int
+	var away error
+	s, _ := open(t, js, Options{Incident: func(_ context.Context, cluster string, i protocol.Incident) error {
+		if cluster != "c" {
+			t.Errorf("of cluster %q", cluster)
+		}
+		if away == nil {
+			written = append(written, i.Count)
+		}
+		return away
+	}})
+	joined(t, s, "c")
+	at := time.Unix(1, 0)
+	away = errors.New("the disk is full")
+	if news, err := s.Report(t.Context(), "c", forged(at, 2)); len(news) != 1 || !errors.Is(err, away) {
+		t.Errorf("%v, %v", news, err)
+	}
+	if r, ok := s.setup.reports.get("c"); ok {
+		t.Errorf("on record before it is in the audit log: %+v", r)
+	}
+	away = nil
+	// The agent, which was answered, does not say it again.
+	if news, err := s.Report(t.Context(), "c", &protocol.Sync{}); len(news) != 1 || err != nil {
+		t.Errorf("%v, %v", news, err)
+	}
+	if r, _ := s.setup.reports.get("c"); !slices.Equal(written, []int{2}) || r.Incidents.Count != 2 {
+		t.Errorf("written %v, on record %+v", written, r)
+	}
+
+	// A crash between the two: the record is what it was, and the agent, which
+	// was not answered, says it again.
+	plan := s.plan
+	s.plan = unwritten{plan}
+	if _, err := s.Report(t.Context(), "c", &protocol.Sync{Incidents: []protocol.Incident{{Time: at, Kind: protocol.Expired, Count: 3}}}); !errors.Is(err, errDisk) {
+		t.Error(err)
+	}
+	if !slices.Equal(written, []int{2, 3}) {
+		t.Errorf("written %v", written)
+	}
+	s.plan = plan
+}
+
+// unwritten is a bucket that cannot be written.
+type unwritten struct{ jetstream.KeyValue }
+
+func (unwritten) Update(context.Context, string, []byte, uint64) (uint64, error) { return 0, errDisk }
 
 // TestCheckIsKept: the last check is on record, as the agent tells it once.
 func TestCheckIsKept(t *testing.T) {

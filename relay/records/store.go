@@ -67,6 +67,9 @@ type Options struct {
 	// Signs reports whether the relay has the signing key of that ID. nil: it has
 	// all.
 	Signs func(keyID string) bool
+	// Incident puts into the audit log that the cluster's agent did not believe
+	// an answer. nil: it is put nowhere.
+	Incident func(ctx context.Context, cluster string, i protocol.Incident) error
 	// Told waits until the cluster's agent was answered the cancels of these
 	// attempts, or ctx is done, and reports whether it was. nil: nobody tells.
 	Told func(ctx context.Context, cluster string, attempts []protocol.Ref) bool
@@ -159,6 +162,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Signs == nil {
 		o.Signs = func(string) bool { return true }
+	}
+	if o.Incident == nil {
+		o.Incident = func(context.Context, string, protocol.Incident) error { return nil }
 	}
 	if o.Told == nil {
 		o.Told = func(context.Context, string, []protocol.Ref) bool { return false }
