@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +39,7 @@ type helm struct {
 	Timeout     time.Duration `help:"How long --apply waits for the agent." default:"3m" placeholder:"TIME"`
 
 	program string
+	look    time.Duration // lookEvery, but in tests
 }
 
 // find looks for the program helm.
@@ -154,20 +157,25 @@ func (h *helm) run(ctx context.Context, chart string, values *chartValues) error
 // lookEvery is how often the relay is asked whether the agent is there.
 const lookEvery = time.Second
 
-// await waits for the agent that joins with the token.
+// await waits for the agent that joins with the token. That the relay cannot be
+// asked for a while, restarting perhaps, is no reason to give up.
 func (h *helm) await(ctx context.Context, relay *client.Client, name string, moving *line) (v1.Cluster, error) {
 	waiting, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	moving.set("waiting for the agent to join")
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(cmp.Or(h.look, lookEvery))
 	defer tick.Stop()
-	var cluster v1.Cluster
+	cluster := v1.Cluster{Name: name}
+	var unasked error // why the relay could not be asked when it was last tried
 	for {
 		now, err := relay.Cluster(waiting, name)
 		switch {
 		case err == nil:
-			cluster = now
-		case waiting.Err() == nil:
+			cluster, unasked = now, nil
+		case waiting.Err() != nil:
+		case passes(err):
+			unasked = err
+		default:
 			return cluster, err
 		}
 		joined := cluster.PublicKey != "" && cluster.JoinTokenExpires == nil
@@ -182,14 +190,21 @@ func (h *helm) await(ctx context.Context, relay *client.Client, name string, mov
 			if ctx.Err() != nil {
 				return cluster, context.Cause(ctx)
 			}
-			return cluster, h.absent(cluster, joined)
+			return cluster, h.absent(cluster, joined, unasked)
 		case <-tick.C:
 		}
 	}
 }
 
-// absent says why the agent is not there, as far as the relay knows.
-func (h *helm) absent(cluster v1.Cluster, joined bool) error {
+// passes reports whether asking again may help.
+func passes(err error) bool {
+	unreachable, refused := (*client.UnreachableError)(nil), (*client.APIError)(nil)
+	return errors.As(err, &unreachable) || errors.As(err, &refused) && refused.Status >= http.StatusInternalServerError
+}
+
+// absent says why the agent is not there, as far as the relay knows. unasked is
+// why the relay could not be asked.
+func (h *helm) absent(cluster v1.Cluster, joined bool, unasked error) error {
 	kubectl := []string{"kubectl"}
 	if h.Kubeconfig != "" {
 		kubectl = append(kubectl, "--kubeconfig", quote(h.Kubeconfig))
@@ -205,6 +220,9 @@ func (h *helm) absent(cluster v1.Cluster, joined bool) error {
 	err := fmt.Errorf("the agent of cluster %s %s after %v", cluster.Name, what, h.Timeout)
 	if len(cluster.Problems) > 0 {
 		err = fmt.Errorf("%w; it says: %s", err, strings.Join(cluster.Problems, "; "))
+	}
+	if unasked != nil {
+		err = fmt.Errorf("%w, as far as is known, for the last look failed: %v", err, unasked)
 	}
 	return hinted{err, "it goes on trying; its log says why: " + strings.Join(kubectl, " ")}
 }
