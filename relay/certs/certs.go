@@ -14,6 +14,7 @@
 package certs
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -57,6 +58,7 @@ type Server struct {
 	opts    Options
 	current atomic.Pointer[tls.Certificate]
 	trust   atomic.Pointer[string] // what Authority is
+	loaded  [sha256.Size]byte      // what the files were before Load read them
 	look    time.Duration          // lookEvery, but in tests
 }
 
@@ -69,6 +71,7 @@ func Load(opts Options) (*Server, error) {
 		return nil, errors.New("certificate: one of certificate and key is missing: give both files or neither")
 	}
 	s := &Server{opts: opts, look: lookEvery}
+	s.loaded = s.print()
 	return s, s.Renew()
 }
 

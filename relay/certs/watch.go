@@ -15,10 +15,9 @@ func (s *Server) Run(ctx context.Context, changed func(notAfter time.Time), fail
 	tick, renew := time.NewTicker(s.look), time.NewTicker(renewEvery)
 	defer tick.Stop()
 	defer renew.Stop()
-	// What the files were when they were looked at last, and when they were
+	// What the files were when they were looked at last, and before they were
 	// last read as a certificate.
-	seen := s.print()
-	read := seen
+	seen, read := s.print(), s.loaded
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,14 +30,16 @@ func (s *Server) Run(ctx context.Context, changed func(notAfter time.Time), fail
 				continue // files are replaced one by one
 			}
 		}
+		// Whatever is written from here on, by Renew or by others, is looked at
+		// once more.
+		read = s.print()
 		before := s.current.Load()
 		if err := s.Renew(); err != nil {
 			failed(err)
 		} else if now := s.current.Load(); !now.Leaf.Equal(before.Leaf) {
 			changed(now.Leaf.NotAfter)
 		}
-		seen = s.print() // Renew may have written
-		read = seen
+		seen = s.print()
 	}
 }
 

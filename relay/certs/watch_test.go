@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -166,20 +167,63 @@ func TestHalfReplaced(t *testing.T) {
 	pair(t, dir)
 	want := pair(t, next)
 	w := load(t, Options{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")})
-	seen := w.print()
-	for _, name := range []string{"tls.crt", "tls.key"} {
-		if err := os.Rename(filepath.Join(next, name), filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		changes := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() {
+			w.Run(ctx, func(time.Time) { changes++ }, func(err error) { t.Errorf("reported: %v", err) })
+		})
+		time.Sleep(lookEvery / 2)
+		for _, name := range []string{"tls.crt", "tls.key"} { // one look in between
+			if err := os.Rename(filepath.Join(next, name), filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(lookEvery)
 		}
-		now := w.print()
-		if now == seen {
-			t.Errorf("%s was replaced, and nobody sees", name)
+		time.Sleep(2 * lookEvery)
+		cancel()
+		run.Wait()
+		if serial := w.current.Load().Leaf.SerialNumber.String(); changes != 1 || serial != want {
+			t.Errorf("%d changes, serving %s, want %s", changes, serial, want)
 		}
-		seen = now
+	})
+}
+
+// TestReplacedMeanwhile: a certificate that comes before anybody looks, or while
+// the one before is being read, is not overlooked.
+func TestReplacedMeanwhile(t *testing.T) {
+	dir, second, third := t.TempDir(), t.TempDir(), t.TempDir()
+	pair(t, dir)
+	pair(t, second)
+	want := pair(t, third)
+	replace := func(from string) {
+		for _, name := range []string{"tls.crt", "tls.key"} {
+			if err := os.Rename(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	if err := w.Renew(); err != nil || w.current.Load().Leaf.SerialNumber.String() != want {
-		t.Error(err)
-	}
+	w := load(t, Options{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")})
+	replace(second)
+	synctest.Test(t, func(t *testing.T) {
+		changes := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() {
+			w.Run(ctx, func(time.Time) {
+				if changes++; changes == 1 {
+					replace(third)
+				}
+			}, func(err error) { t.Errorf("reported: %v", err) })
+		})
+		time.Sleep(10 * lookEvery)
+		cancel()
+		run.Wait()
+		if serial := w.current.Load().Leaf.SerialNumber.String(); changes != 2 || serial != want {
+			t.Errorf("%d changes, serving %s, want %s", changes, serial, want)
+		}
+	})
 }
 
 // TestReloadOwn: what the relay made for itself is read anew, too, and made
