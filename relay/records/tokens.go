@@ -86,15 +86,42 @@ func (s *Store) RevokeToken(ctx context.Context, name string) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	_, revision := s.setup.tokens.at(name)
-	if revision == 0 {
+	if _, revision := s.setup.tokens.at(name); revision == 0 {
 		return fmt.Errorf("token %s: %w", name, ErrNotFound)
 	}
-	if err := s.plan.Purge(ctx, tokenPrefix+name, jetstream.PurgeTTL(markerTTL), jetstream.LastRevision(revision)); err != nil {
-		return fmt.Errorf("revoke token %s: %w", name, err)
+	for range maxTries {
+		_, revision := s.setup.tokens.at(name)
+		if revision == 0 {
+			return nil
+		}
+		err := s.plan.Purge(ctx, tokenPrefix+name, jetstream.PurgeTTL(markerTTL), jetstream.LastRevision(revision))
+		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			// Another relay has revoked it, and maybe made one of its name.
+			if err := s.rereadToken(ctx, name, revision); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("revoke token %s: %w", name, err)
+		}
+		s.setup.tokens.apply(name, row[token]{gone: true, revision: revision + 1})
+		return nil
 	}
-	s.setup.tokens.apply(name, row[token]{gone: true, revision: revision + 1})
-	return nil
+	return fmt.Errorf("revoke token %s: it was changed by others %d times in a row; try again", name, maxTries)
+}
+
+// rereadToken takes in what became of the token, which was at the revision.
+func (s *Store) rereadToken(ctx context.Context, name string, revision uint64) error {
+	e, err := s.plan.Get(ctx, tokenPrefix+name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		s.setup.tokens.apply(name, row[token]{gone: true, revision: revision + 1})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read token %s: %w", name, err)
+	}
+	return s.setup.tokens.applyEntry(name, e)
 }
 
 // Tokens are all tokens, by name.

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/trainrelay/trainrelay/internal/v1"
 )
@@ -115,5 +117,56 @@ func TestTokenSettings(t *testing.T) {
 	}
 	if _, err := s.CreateToken(t.Context(), v1.TokenSettings{Name: "more", Role: v1.Reader}, "d", "admin"); !errors.Is(err, ErrFull) {
 		t.Errorf("one too many: %v", err)
+	}
+}
+
+// meddled is the setup's bucket, of which another relay deletes first.
+type meddled struct {
+	jetstream.KeyValue
+	before func()
+}
+
+func (m *meddled) Purge(ctx context.Context, key string, opts ...jetstream.KVDeleteOpt) error {
+	if m.before != nil {
+		m.before()
+		m.before = nil
+	}
+	return m.KeyValue.Purge(ctx, key, opts...)
+}
+
+// TestRevokedElsewhere: a token that another relay has just revoked is void, and
+// so is one of its name that was made since.
+func TestRevokedElsewhere(t *testing.T) {
+	for name, again := range map[string]bool{"revoked": false, "made again": true} {
+		t.Run(name, func(t *testing.T) {
+			js, _ := serve(t, t.TempDir(), false)
+			s, _ := open(t, js, Options{})
+			createToken(t, s, "ci", v1.Reader)
+			plan := s.plan
+			s.plan = &meddled{plan, func() {
+				if err := plan.Purge(t.Context(), tokenPrefix+"ci"); err != nil {
+					t.Error(err)
+				}
+				if again {
+					if _, err := plan.Create(t.Context(), tokenPrefix+"ci", []byte(`{"digest":"digest-of-the-next"}`)); err != nil {
+						t.Error(err)
+					}
+				}
+			}}
+			if err := s.RevokeToken(t.Context(), "ci"); err != nil {
+				t.Error(err)
+			}
+			for _, digest := range []string{"digest-of-ci", "digest-of-the-next"} {
+				if found, ok := s.TokenOf(digest); ok {
+					t.Errorf("%s is that of %+v", digest, found)
+				}
+			}
+			if _, err := plan.Get(t.Context(), tokenPrefix+"ci"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+				t.Errorf("it is kept: %v", err)
+			}
+			if err := s.RevokeToken(t.Context(), "ci"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("once more: %v", err)
+			}
+		})
 	}
 }
