@@ -235,5 +235,6 @@ func (s *Store) tidy(ctx context.Context, age time.Duration) error {
 	for _, name := range slices.Concat(s.setup.terms.names(), s.setup.trusts.names(), s.setup.reports.names()) {
 		failed = errors.Join(failed, s.forgetRest(ctx, name))
 	}
+	s.setup.drop(s.opts.Now().Add(-markerTTL)) // as the bucket does
 	return failed
 }

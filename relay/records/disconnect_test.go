@@ -114,6 +114,46 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
+// TestGoneIsForgotten: of what is no more, nothing stays in memory for longer
+// than other relays may need to hear of it.
+func TestGoneIsForgotten(t *testing.T) {
+	js, _ := serve(t, t.TempDir(), false)
+	s, _ := open(t, js, Options{})
+	now := time.Now()
+	s.opts.Now = func() time.Time { return now }
+	createToken(t, s, "ci", v1.Reader)
+	createToken(t, s, "stays", v1.Reader)
+	if err := s.RevokeToken(t.Context(), "ci"); err != nil {
+		t.Fatal(err)
+	}
+	joined(t, s, "c")
+	if _, err := s.Disconnect(t.Context(), "c", "ann", false); err != nil {
+		t.Fatal(err)
+	}
+	rows := func() (n int) {
+		for _, count := range []func() int{s.setup.tokens.count, s.setup.clusters.count} {
+			n += count()
+		}
+		return n
+	}
+	for _, want := range []int{3, 1} {
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows(); got != want {
+			t.Errorf("%d rows, want %d", got, want)
+		}
+		now = now.Add(markerTTL + time.Minute)
+	}
+}
+
+// count is how many rows there are, the gone ones included.
+func (t *table[T]) count() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.rows)
+}
+
 // TestTermIsSwept: the term that was kept for attempts goes with them.
 func TestTermIsSwept(t *testing.T) {
 	js, _ := serve(t, t.TempDir(), false)

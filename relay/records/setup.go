@@ -3,6 +3,7 @@ package records
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -115,6 +116,16 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 	return fmt.Errorf("%q is not a key of a cluster, compute or token", e.Key())
 }
 
+// drop forgets what was gone before then.
+func (s *setup) drop(then time.Time) {
+	s.clusters.drop(then)
+	s.computes.drop(then)
+	s.terms.drop(then)
+	s.tokens.drop(then)
+	s.trusts.drop(then)
+	s.reports.drop(then)
+}
+
 // presence is what was last heard of the cluster.
 func (s *setup) presence(cluster string) presence {
 	s.mu.RLock()
@@ -145,6 +156,7 @@ type row[T any] struct {
 	value    T
 	revision uint64
 	gone     bool
+	since    time.Time // it is gone
 }
 
 func decodeRow[T any](e jetstream.KeyValueEntry) (row[T], error) {
@@ -166,7 +178,7 @@ func (t *table[T]) applyEntry(name string, e jetstream.KeyValueEntry) error {
 }
 
 // apply takes in a row and returns the value before it, unless a newer one is
-// in.
+// in. That one is gone is kept, until drop, so that no older row comes back.
 func (t *table[T]) apply(name string, r row[T]) (before T, newer bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,8 +189,18 @@ func (t *table[T]) apply(name string, r row[T]) (before T, newer bool) {
 	if old.revision >= r.revision {
 		return old.value, false
 	}
+	if r.gone {
+		r.since = time.Now()
+	}
 	t.rows[name] = r
 	return old.value, true
+}
+
+// drop forgets what was gone before then.
+func (t *table[T]) drop(then time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.rows, func(_ string, r row[T]) bool { return r.gone && r.since.Before(then) })
 }
 
 func (t *table[T]) get(name string) (T, bool) {
