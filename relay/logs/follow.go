@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,14 +27,8 @@ type Chunk struct {
 	EOF bool
 }
 
-// dropped is the gap that the store's own bounds make.
-const dropped = "older output made place for newer"
-
 // lostPlace is the gap where a reader knows output that the store has lost.
 const lostPlace = "the relay lost its place; lines may repeat"
-
-// source is one rank of one attempt.
-type source struct{ attempt, rank int }
 
 // Follow yields the output of a job, all attempts and ranks in the order of
 // its arrival, behind the sequence after, and then what arrives. Where the
@@ -80,10 +73,11 @@ func (s *Store) follow(ctx context.Context, job string, after uint64, yield func
 		if err != nil {
 			return err
 		}
-		chunk, err := decode(m, after, reached)
+		k, err := parse(m)
 		if err != nil {
 			return err
 		}
+		chunk := Chunk{Seq: k.seq, Attempt: k.attempt, Rank: k.rank, Text: k.text, Gap: k.missing(after, reached), EOF: k.eof}
 		if again {
 			chunk.Again, again = true, false
 			chunk.Gap = strings.TrimSuffix(lostPlace+"; "+chunk.Gap, "; ")
@@ -101,43 +95,4 @@ func (s *Store) last(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	return info.State.LastSeq, nil
-}
-
-// decode reads a kept chunk of a reader who has the chunks up to after, and
-// further ones of the sources in reached; it finds out whether any between are
-// gone.
-func decode(m jetstream.Msg, after uint64, reached map[source]uint64) (Chunk, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return Chunk{}, err
-	}
-	parts := strings.Split(m.Subject(), ".")
-	if len(parts) != 4 {
-		return Chunk{}, fmt.Errorf("subject %q is not one of output", m.Subject())
-	}
-	attempt, err := strconv.Atoi(parts[2])
-	if err != nil {
-		return Chunk{}, fmt.Errorf("subject %q: %w", m.Subject(), err)
-	}
-	rank, err := strconv.Atoi(parts[3])
-	if err != nil {
-		return Chunk{}, fmt.Errorf("subject %q: %w", m.Subject(), err)
-	}
-	h := m.Headers()
-	behind, err := strconv.ParseUint(h.Get(headerBehind), 10, 64)
-	if err != nil {
-		return Chunk{}, fmt.Errorf("output at %d: header %s: %w", meta.Sequence.Stream, headerBehind, err)
-	}
-	chunk := Chunk{Seq: meta.Sequence.Stream, Attempt: attempt, Rank: rank, Text: m.Data(), Gap: h.Get(headerGap), EOF: h.Get(headerEOF) != ""}
-	of := source{attempt, rank}
-	before, seen := reached[of]
-	gone := behind > after
-	if seen {
-		gone = behind != before
-	}
-	if gone && chunk.Gap == "" {
-		chunk.Gap = dropped
-	}
-	reached[of] = chunk.Seq
-	return chunk, nil
 }

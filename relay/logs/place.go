@@ -21,7 +21,7 @@ func placeSubject(subject string) string {
 
 // keepPlace remembers the position that a chunk reached.
 func (s *Store) keepPlace(ctx context.Context, subject string, chunk *protocol.LogChunk, seq uint64) error {
-	m := message(placeSubject(subject), 0, &protocol.LogChunk{To: chunk.To, EOF: chunk.EOF})
+	m := message("", placeSubject(subject), position{}, &protocol.LogChunk{To: chunk.To, EOF: chunk.EOF})
 	m.Header.Set(headerSeq, strconv.FormatUint(seq, 10))
 	_, err := s.opts.JetStream.PublishMsg(ctx, m)
 	return err

@@ -5,12 +5,14 @@
 // chunk is taken only where it starts at the position that was reached, by
 // compare-and-set, and its sender goes on from the position that it is told.
 // Where output was lost, before it came here or because the stream is bounded,
-// readers are told that there is a gap. Unlike records, output is written
+// readers are told that there is a gap. Follow is for readers of one job, Search
+// finds lines in those of all. Unlike records, output is written
 // through to the disk a moment later: after a power cut the position is an
 // older one, from which agents send again.
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +34,9 @@ type Options struct {
 	JetStream jetstream.JetStream
 	// Claimed reports whether the attempt was claimed by the cluster.
 	Claimed func(ctx context.Context, cluster string, ref protocol.Ref) (bool, error)
+	// Analyzed reports whether output of the cluster may be searched and sent
+	// elsewhere; nil for all.
+	Analyzed func(cluster string) bool
 
 	MaxBytes  int64         // of all output; 0 for 8 GiB
 	MaxChunks int64         // of one rank; 0 for 20,000
@@ -43,11 +48,12 @@ type Options struct {
 
 // Store keeps output.
 type Store struct {
-	opts   Options
-	stream jetstream.Stream
-	places jetstream.Stream // of each rank its last chunk without the text
-	bytes  prometheus.Counter
-	chunks *prometheus.CounterVec
+	opts     Options
+	stream   jetstream.Stream
+	places   jetstream.Stream // of each rank its last chunk without the text
+	searches chan struct{}    // those that run
+	bytes    prometheus.Counter
+	chunks   *prometheus.CounterVec
 }
 
 const (
@@ -101,9 +107,10 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	with := promauto.With(opts.Registerer)
 	return &Store{
-		opts:   opts,
-		stream: stream,
-		places: places,
+		opts:     opts,
+		stream:   stream,
+		places:   places,
+		searches: make(chan struct{}, maxSearches),
 		bytes: with.NewCounter(prometheus.CounterOpts{
 			Name: "trainrelay_log_bytes_total", Help: "Bytes of output taken."}),
 		chunks: with.NewCounterVec(prometheus.CounterOpts{
@@ -140,7 +147,7 @@ func (s *Store) Append(ctx context.Context, cluster string, chunk *protocol.LogC
 		}
 		return &protocol.LogReply{At: at.LogPosition, EOF: at.eof}, nil
 	}
-	ack, err := s.opts.JetStream.PublishMsg(ctx, message(subject, at.behind, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
+	ack, err := s.opts.JetStream.PublishMsg(ctx, message(cluster, subject, at, chunk), jetstream.WithExpectLastSequencePerSubject(at.seq))
 	switch {
 	case isConflict(err): // somebody else was faster
 		s.chunks.WithLabelValues("elsewhere").Inc()
@@ -164,6 +171,7 @@ type position struct {
 	eof    bool
 	seq    uint64 // of the last chunk that is kept; 0 for none
 	behind uint64 // of the last chunk, kept or not; 0 for none
+	amid   bool   // it ends amid a line
 }
 
 func (s *Store) position(ctx context.Context, subject string) (position, error) {
@@ -178,7 +186,11 @@ func (s *Store) position(ctx context.Context, subject string) (position, error) 
 	if err != nil {
 		return position{}, fmt.Errorf("read the position of %s: %w", subject, err)
 	}
-	return position{LogPosition: to, eof: last.Header.Get(headerEOF) != "", seq: last.Sequence, behind: last.Sequence}, nil
+	amid := last.Header.Get(headerAmid) != ""
+	if len(last.Data) > 0 {
+		amid = !bytes.HasSuffix(last.Data, []byte("\n"))
+	}
+	return position{LogPosition: to, eof: last.Header.Get(headerEOF) != "", seq: last.Sequence, behind: last.Sequence, amid: amid}, nil
 }
 
 func isConflict(err error) bool {
@@ -189,16 +201,24 @@ func isConflict(err error) bool {
 
 // Headers of a kept chunk; its data is the text.
 const (
-	headerBehind = "Behind" // the sequence of the rank's chunk before; 0 for none
-	headerTo     = "To"
-	headerGap    = "Gap"
-	headerEOF    = "Eof"
+	headerBehind  = "Behind" // the sequence of the rank's chunk before; 0 for none
+	headerTo      = "To"
+	headerGap     = "Gap"
+	headerEOF     = "Eof"
+	headerCluster = "Cluster" // that sent it
+	headerAmid    = "Amid"    // it begins amid a line
 )
 
-func message(subject string, behind uint64, chunk *protocol.LogChunk) *nats.Msg {
+func message(cluster, subject string, at position, chunk *protocol.LogChunk) *nats.Msg {
 	m := nats.NewMsg(subject)
-	m.Header.Set(headerBehind, strconv.FormatUint(behind, 10))
+	m.Header.Set(headerBehind, strconv.FormatUint(at.behind, 10))
 	m.Header.Set(headerTo, formatPosition(chunk.To))
+	if cluster != "" {
+		m.Header.Set(headerCluster, cluster)
+	}
+	if at.amid {
+		m.Header.Set(headerAmid, "1")
+	}
 	if chunk.Gap != "" {
 		m.Header.Set(headerGap, strings.Join(strings.Fields(chunk.Gap), " ")) // one line
 	}
