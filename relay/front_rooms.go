@@ -37,6 +37,15 @@ func (l apiLogs) Follow(ctx context.Context, job string, after uint64) iter.Seq2
 	}
 }
 
+func (l apiLogs) Search(ctx context.Context, q api.LogQuery) (api.LogPage, error) {
+	found, err := l.Store.Search(ctx, logs.Query(q))
+	page := api.LogPage{Lines: make([]v1.LogLine, len(found.Lines)), Next: found.Next, Cut: found.Cut}
+	for i, line := range found.Lines {
+		page.Lines[i] = v1.LogLine{Time: line.Time, Job: line.Job, Attempt: line.Attempt, Rank: line.Rank, Line: string(line.Text), Gap: line.Gap}
+	}
+	return page, err
+}
+
 // apiAudit is the audit log as the API uses it.
 type apiAudit struct{ *audit.Log }
 
@@ -70,6 +79,7 @@ func status(err error) int {
 		{records.ErrTokenVoid, http.StatusGone},
 		{signing.ErrNeeded, http.StatusConflict},
 		{records.ErrInvalid, http.StatusUnprocessableEntity},
+		{logs.ErrCursor, http.StatusUnprocessableEntity},
 		{blobs.ErrMismatch, http.StatusUnprocessableEntity},
 		{blobs.ErrEncoding, http.StatusUnprocessableEntity},
 		{blobs.ErrTooLarge, http.StatusRequestEntityTooLarge},

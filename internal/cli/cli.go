@@ -38,6 +38,7 @@ type grammar struct {
 	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
+	Logs    logsCommands    `cmd:"" help:"Search the output of jobs."`
 	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
 	Cluster clusterCommands `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
 	Key     keyCommands     `cmd:"" help:"The keys by which clusters know what the relay says."`

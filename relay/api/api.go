@@ -81,6 +81,7 @@ type Tokens interface {
 // Logs keeps output.
 type Logs interface {
 	Follow(ctx context.Context, job string, after uint64) iter.Seq2[Chunk, error]
+	Search(ctx context.Context, q LogQuery) (LogPage, error)
 }
 
 // Chunk is a run of one rank's output.

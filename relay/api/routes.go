@@ -29,6 +29,7 @@ func (a *API) routes() (http.Handler, error) {
 	a.snapshotRoutes(api)
 	a.keyRoutes(api)
 	a.streamRoute(api)
+	a.logRoute(api)
 	a.userRoutes(api)
 	user.Handle("GET /metrics", a.opts.Metrics)
 	user.HandleFunc("/", notFound)

@@ -20,12 +20,18 @@ import (
 // one before.
 type script struct {
 	unused
+	noSearch
 	states []step[v1.Job]
 	chunks []step[Chunk]
 }
 
-// unused are the methods that a stream does not call.
-type unused = Jobs
+// unused and noSearch are the methods that a stream does not call.
+type (
+	unused   = Jobs
+	noSearch struct{}
+)
+
+func (noSearch) Search(context.Context, LogQuery) (LogPage, error) { panic("a stream does not search") }
 
 type step[T any] struct {
 	after time.Duration

@@ -18,11 +18,10 @@ var ErrCursor = errors.New("the cursor is not of a page of this search")
 
 // Query selects lines; an empty field selects all.
 type Query struct {
-	Grep  *regexp.Regexp // matches the line
-	Job   string
-	Since time.Time // of the lines' times, inclusive
-	Until time.Time // likewise
-	Limit int       // lines and marks of a page; 0 for 1000
+	Grep         *regexp.Regexp // matches the line
+	Job          string
+	Since, Until time.Time // of the lines' times, inclusive
+	Limit        int       // lines and marks of a page; 0 for 1000
 	// Tail selects the newest lines instead of the oldest, on one page.
 	Tail  bool
 	After string // the Next of the page before
@@ -44,11 +43,9 @@ const (
 	maxSearches = 4
 	// maxPage bounds the text of a page, in bytes.
 	maxPage = 4 << 20
-	// maxScan bounds what is looked at for a page, in bytes of text and chunkCost
-	// for each chunk: some seconds.
-	maxScan     = 256 << 20
-	maxTailScan = 4 * maxScan
-	chunkCost   = 1 << 10
+	// searchTime is how long chunks are looked at for a page: clients wait for a
+	// minute.
+	searchTime = 10 * time.Second
 	// firstTail is how many of the newest chunks are looked at first for the
 	// newest lines; each further look goes back tailGrowth times as far.
 	firstTail  = 4096
@@ -100,7 +97,7 @@ func (s *Store) search(ctx context.Context, q Query) (Page, error) {
 	if q.Tail {
 		return s.tail(ctx, q, info.State)
 	}
-	f := &finder{q: q, from: from}
+	f := &finder{q: q, from: from, until: time.Now().Add(s.searchTime)}
 	err = s.read(ctx, f, s.start(q, from, info.State))
 	return f.page, err
 }
@@ -156,11 +153,12 @@ type finder struct {
 	from cursor
 	page Page
 
-	lines   joiner
-	first   kept   // the first chunk that was read
-	at      cursor // of the next line
-	bytes   int    // on the page
-	scanned int
+	lines joiner
+	first kept      // the first chunk that was read
+	at    cursor    // of the next line
+	bytes int       // on the page
+	until time.Time // when to stop looking
+	late  bool      // it stopped
 }
 
 // take looks at a chunk and reports whether to go on.
@@ -172,12 +170,12 @@ func (f *finder) take(k *kept, gap string, headless bool) bool {
 	if !f.lines.take(k, gap, headless, f.visit) {
 		return false
 	}
-	f.scanned += len(k.text) + chunkCost
-	if !f.q.Tail && f.scanned > maxScan && k.pending > 0 {
-		f.page.Next = cursor{low: f.lines.low(k.seq + 1), seq: k.seq + 1}.String()
-		return false
+	if k.pending == 0 || time.Now().Before(f.until) {
+		return true
 	}
-	return true
+	f.late = true
+	f.page.Next = cursor{low: f.lines.low(k.seq + 1), seq: k.seq + 1}.String()
+	return false
 }
 
 // visit takes a line that is selected, and reports whether to go on.
@@ -225,13 +223,14 @@ func (f *finder) selects(line *Line) bool {
 // tail finds the newest lines: it looks at the newest chunks, and again at more
 // of them until there are enough lines.
 func (s *Store) tail(ctx context.Context, q Query, state jetstream.StreamState) (Page, error) {
-	scanned := 0
+	until := time.Now().Add(s.searchTime)
+	var newer Page
 	for back := uint64(firstTail); ; back *= tailGrowth {
 		from := state.FirstSeq
 		if state.LastSeq > back {
 			from = max(from, state.LastSeq-back)
 		}
-		f := &finder{q: q}
+		f := &finder{q: q, until: until}
 		whole := from == state.FirstSeq
 		config := s.start(q, cursor{low: from}, state)
 		if whole {
@@ -240,14 +239,14 @@ func (s *Store) tail(ctx context.Context, q Query, state jetstream.StreamState) 
 		if err := s.read(ctx, f, config); err != nil {
 			return Page{}, err
 		}
-		scanned += f.scanned
+		if f.late {
+			newer.Cut = true
+			return newer, nil
+		}
 		older := !q.Since.IsZero() && f.first.seq > 0 && f.first.stored.Before(q.Since.Add(-skew))
 		if len(f.page.Lines) == q.Limit || f.page.Cut || whole || older {
 			return f.page, nil
 		}
-		if scanned > maxTailScan {
-			f.page.Cut = true
-			return f.page, nil
-		}
+		newer = f.page
 	}
 }

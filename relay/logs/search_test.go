@@ -135,7 +135,7 @@ func TestSearchSinceAmidALine(t *testing.T) {
 	now := time.Now()
 	feed(t, s, "a", 0, now.Add(-time.Hour), "old\nbegin", false)
 	feed(t, s, "a", 0, now, " end\nnew\n", false)
-	f := &finder{q: Query{Limit: 10}}
+	f := &finder{q: Query{Limit: 10}, until: time.Now().Add(time.Minute)}
 	if err := s.read(t.Context(), f, s.start(Query{}, cursor{low: 2}, s.state(t))); err != nil {
 		t.Fatal(err)
 	}
@@ -230,9 +230,17 @@ func TestSearchIsBounded(t *testing.T) {
 	if err != nil || !page.Cut || len(page.Lines) > maxPage/1023+1 {
 		t.Errorf("%d of the newest lines, cut %v, %v", len(page.Lines), page.Cut, err)
 	}
-	f := &finder{q: Query{Grep: regexp.MustCompile("no")}, scanned: maxScan}
-	if err := s.read(t.Context(), f, s.start(f.q, f.from, s.state(t))); err != nil || f.page.Next != "2.2.0" {
-		t.Errorf("next %q, %v", f.page.Next, err)
+	s.searchTime = 0
+	page, err = s.Search(t.Context(), Query{Grep: regexp.MustCompile("no")})
+	if err != nil || page.Next != "2.2.0" || page.Lines != nil {
+		t.Errorf("%+v, %v", page, err)
+	}
+	if n := len(find(t, s, Query{Limit: 10_000})); n != 80*64 {
+		t.Errorf("%d lines in all", n)
+	}
+	page, err = s.Search(t.Context(), Query{Tail: true, Limit: 10_000})
+	if err != nil || !page.Cut {
+		t.Errorf("%+v, %v", page, err)
 	}
 }
 
@@ -291,7 +299,7 @@ func TestLinesAreThoseOfTheText(t *testing.T) {
 		// Pages: each begins where the one before has ended.
 		got := map[int]string{}
 		for from := (cursor{low: 1, seq: 1}); ; {
-			f := &finder{q: Query{Limit: rapid.IntRange(1, 5).Draw(t, "limit")}, from: from}
+			f := &finder{q: Query{Limit: rapid.IntRange(1, 5).Draw(t, "limit")}, from: from, until: time.Now().Add(time.Minute)}
 			whole := true
 			for _, k := range chunks[from.low-1:] {
 				if whole = f.take(&k, "", false); !whole {

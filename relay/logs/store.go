@@ -53,7 +53,9 @@ type Store struct {
 	places   jetstream.Stream // of each rank its last chunk without the text
 	searches chan struct{}    // those that run
 	bytes    prometheus.Counter
-	chunks   *prometheus.CounterVec
+
+	searchTime time.Duration // for a page
+	chunks     *prometheus.CounterVec
 }
 
 const (
@@ -110,7 +112,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		opts:     opts,
 		stream:   stream,
 		places:   places,
-		searches: make(chan struct{}, maxSearches),
+		searches: make(chan struct{}, maxSearches), searchTime: searchTime,
 		bytes: with.NewCounter(prometheus.CounterOpts{
 			Name: "trainrelay_log_bytes_total", Help: "Bytes of output taken."}),
 		chunks: with.NewCounterVec(prometheus.CounterOpts{
