@@ -3,8 +3,8 @@
 //
 // It wires the rooms below it: broker (the NATS server, embedded or external), records
 // (jobs, computes, clusters, tokens), dispatch (whose turn it is), clusters
-// (answers to agents), signing (the keys of these answers), logs (output) and
-// audit (who changed what), and owns their goroutines. It stops in the
+// (answers to agents), signing (the keys of these answers), logs (output), export
+// (output sent on) and audit (who changed what), and owns their goroutines. It stops in the
 // opposite order: first the front, so that no agent connects any more, then
 // the rooms, the broker last. When a room fails, all stop and Run returns its
 // error: whatever was acknowledged is on disk, and a new start goes on.
@@ -29,6 +29,7 @@ import (
 	"github.com/trainrelay/trainrelay/relay/broker"
 	"github.com/trainrelay/trainrelay/relay/clusters"
 	"github.com/trainrelay/trainrelay/relay/dispatch"
+	"github.com/trainrelay/trainrelay/relay/export"
 	"github.com/trainrelay/trainrelay/relay/logs"
 	"github.com/trainrelay/trainrelay/relay/records"
 	"github.com/trainrelay/trainrelay/relay/signing"
@@ -50,7 +51,9 @@ type Options struct {
 	Retention     time.Duration // of ended jobs
 	MaxLogs       int64         // bytes of output
 	LogsRetention time.Duration // of output
-	MaxAgents     int           // agents' connections
+	// Export is where output is sent on; nil for nowhere.
+	Export    *export.Target
+	MaxAgents int // agents' connections
 
 	// NATS is the NATS server to use instead of an embedded one.
 	NATS           *broker.External
@@ -257,6 +260,10 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	if err != nil {
 		return uplink{}, err
 	}
+	exporter, err := r.exporter(ctx)
+	if err != nil {
+		return uplink{}, err
+	}
 	promauto.With(r.opts.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trainrelay_connected_clusters", Help: "Clusters that synced lately.",
 	}, func() float64 { return float64(r.jobs.Connected()) })
@@ -269,5 +276,8 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 	})
 	rooms.Go(func() error { nudger.Run(roomsCtx); return nil })
 	rooms.Go(func() error { r.audit.Run(roomsCtx); return nil })
+	if exporter != nil {
+		rooms.Go(func() error { exporter.Run(roomsCtx); return nil })
+	}
 	return uplink{clusters: service, logs: r.logs, log: r.opts.Log}, nil
 }

@@ -35,18 +35,29 @@ func (e external) options() (*broker.External, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if e.CAFile != "" {
-		text, err := os.ReadFile(e.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("--nats-ca-file: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--nats-ca-file: %s has no certificate in PEM", e.CAFile)
-		}
+	config, err := trust("--nats-ca-file", e.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	return &broker.External{URLs: e.URL, TLS: config, Keys: keys, Websocket: e.Websocket, Replicas: e.Replicas}, nil
+}
+
+// trust is the configuration of TLS that trusts the certificates of a file, or
+// the system's where none is named.
+func trust(flag, file string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file == "" {
+		return config, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: %s has no certificate in PEM", flag, file)
+	}
+	return config, nil
 }
 
 // NATS are the commands "trainrelay nats …".

@@ -28,6 +28,7 @@ type Serve struct {
 	NewSigningKey bool     `help:"Make a signing key although clusters trust one that is lost; each of them has to join again."`
 
 	NATS external `embed:"" prefix:"nats-"`
+	OTLP onward   `embed:"" prefix:"otlp-"`
 
 	LogLevel  string `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string `help:"One of ${enum}; by default console on a terminal, else json." enum:"json,console,auto" default:"auto"`
@@ -79,7 +80,14 @@ func (s *Serve) Run(ctx context.Context, stdio cli.IO) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(relay.Options{Data: data, Front: front.Run, NATS: nats, NewSigningKey: s.NewSigningKey, Authority: front.Authority, Log: log, Registerer: registry})
+	target, err := s.OTLP.target()
+	if err != nil {
+		return err
+	}
+	r, err := relay.New(relay.Options{
+		Data: data, Front: front.Run, NATS: nats, NewSigningKey: s.NewSigningKey, Authority: front.Authority, Export: target,
+		Log: log, Registerer: registry,
+	})
 	if err != nil {
 		return err
 	}
