@@ -96,8 +96,8 @@ lint-static:
 unit: ## Run the product's own tests, with a real broker, TLS and proxies in process
 	go test ./...
 
-integration: cluster-build ## Run the tests against a real API server, and the chart's
-	go -C e2e test ./apiserver/... ./chart/...
+integration: cluster-build ## Run the tests against a real API server, the chart's, and those of output sent on
+	go -C e2e test ./apiserver/... ./chart/... ./otlp/...
 
 test: build ## Run what every change has to pass: linters, unit, integration, the main job
 	@echo "==> 1/2 linters, unit and integration tests, side by side"

@@ -3,7 +3,8 @@
 //
 // Each line is sent at least once, those of a rank in their order, and usually
 // exactly once: the place is kept only after the collector has accepted what is
-// before it, and a new start goes on there. While the collector is away, or says
+// before it, and a new start goes on there. Who stops it waits some seconds for
+// the batch that is under way. While the collector is away, or says
 // that it is busy or broken, the same batch is tried again for ever, later and
 // later, and output waits in the store; what the store had to drop meanwhile is
 // logged and counted. A batch that the collector refuses as wrong is logged,
@@ -234,7 +235,9 @@ func (e *Exporter) deliver(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	if err := e.opts.Source.Keep(ctx, last.Place); err != nil {
+	keeping, done := linger(ctx)
+	defer done()
+	if err := e.opts.Source.Keep(keeping, last.Place); err != nil {
 		return err
 	}
 	e.metrics.behind.Set(float64(last.Behind))
@@ -249,6 +252,20 @@ func newRetry() *backoff.ExponentialBackOff {
 		backoff.WithMaxInterval(30*time.Second),
 		backoff.WithMaxElapsedTime(0),
 	)
+}
+
+// lastWords is how long what is under way may go on when ctx is done: a batch
+// that is accepted, and its place not kept, comes twice.
+const lastWords = 3 * time.Second
+
+// linger is a context that ends a little after ctx.
+func linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	detach := context.AfterFunc(ctx, func() {
+		wait(later, lastWords)
+		cancel()
+	})
+	return later, func() { detach(); cancel() }
 }
 
 func wait(ctx context.Context, d time.Duration) bool {

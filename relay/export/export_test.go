@@ -142,8 +142,7 @@ func sourceOf(texts ...string) *source {
 	return s
 }
 
-// export runs an exporter until the source's last place is kept.
-func export(t *testing.T, c *collector, s *source) *Exporter {
+func exporterOf(t *testing.T, c *collector, s *source) *Exporter {
 	t.Helper()
 	e, err := New(Options{
 		Target: Target{Endpoint: c.URL, Headers: http.Header{"Authorization": {"Bearer x"}}, TLS: c.Client().Transport.(*http.Transport).TLSClientConfig},
@@ -152,6 +151,13 @@ func export(t *testing.T, c *collector, s *source) *Exporter {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e
+}
+
+// export runs an exporter until the source's last place is kept.
+func export(t *testing.T, c *collector, s *source) *Exporter {
+	t.Helper()
+	e := exporterOf(t, c, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); e.Run(ctx) }()
@@ -273,6 +279,29 @@ func TestBatches(t *testing.T) {
 	export(t, c, sourceOf(slices.Repeat([]string{long}, 40)...))
 	if c.requests < 3 || len(c.bodies()) != 40 {
 		t.Errorf("%d long lines in %d requests", len(c.bodies()), c.requests)
+	}
+}
+
+// TestStopWaitsForTheBatch that is under way: it is accepted, so its place has to
+// be kept, or it comes twice.
+func TestStopWaitsForTheBatch(t *testing.T) {
+	asked, stopped := make(chan struct{}), make(chan struct{})
+	c := collect(t, func(int) (int, []byte) {
+		close(asked)
+		<-stopped
+		return http.StatusOK, nil
+	})
+	s := sourceOf("a")
+	e := exporterOf(t, c, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); e.Run(ctx) }()
+	<-asked
+	cancel()
+	close(stopped)
+	<-done
+	if s.at.To != 1 {
+		t.Errorf("the place is %+v", s.at)
 	}
 }
 

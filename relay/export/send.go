@@ -88,6 +88,8 @@ const (
 
 // post makes one try.
 func (e *Exporter) post(ctx context.Context, body []byte) (rejection, error) {
+	ctx, done := linger(ctx)
+	defer done()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
 	if err != nil {
 		return rejection{}, err
