@@ -115,7 +115,7 @@ func TestRoles(t *testing.T) {
 	}
 	expected := map[string]v1.Role{
 		"submit-job": v1.Contributor, "cancel-job": v1.Contributor, "has-snapshot": v1.Contributor, "put-snapshot": v1.Contributor,
-		"list-jobs": v1.Reader, "get-job": v1.Reader, "stream-job": v1.Reader, "list-computes": v1.Reader, "get-compute": v1.Reader,
+		"list-jobs": v1.Reader, "get-job": v1.Reader, "stream-job": v1.Reader, "search-logs": v1.Reader, "list-computes": v1.Reader, "get-compute": v1.Reader,
 		"list-clusters": v1.Reader, "get-cluster": v1.Reader, "who-am-i": v1.Reader, "list-keys": v1.Reader,
 		"enrol": "", "get-code": "", "whoami": "",
 	}

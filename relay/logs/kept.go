@@ -96,13 +96,23 @@ func (k *kept) missing(after uint64, reached map[source]uint64) string {
 // is one.
 const stall = 2 * time.Second
 
+// idle is how long the server keeps what a reading leaves behind.
+const idle = 30 * time.Second
+
 // each lets visit see the chunks that a consumer is made for, to the last one
 // that is there or until it returns false.
 func (s *Store) each(ctx context.Context, config jetstream.OrderedConsumerConfig, visit func(kept) bool) error {
+	config.InactiveThreshold = idle
 	consumer, err := s.stream.OrderedConsumer(ctx, config)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stall)
+		defer cancel()
+		// One that stays is taken away when it has been idle.
+		_ = s.stream.DeleteConsumer(ctx, consumer.CachedInfo().Name)
+	}()
 	if consumer.CachedInfo().NumPending == 0 {
 		return nil
 	}

@@ -100,6 +100,9 @@ func TestSearch(t *testing.T) {
 	if diff := cmp.Diff([]Line{want}, page.Lines); diff != "" {
 		t.Error(diff)
 	}
+	if n := s.state(t).Consumers; n > 0 {
+		t.Errorf("searches left %d consumers in the server", n)
+	}
 	for _, q := range []Query{{Job: "no*.>"}, {After: "1"}, {After: "2.1.0"}, {After: "1.1.-1"}} {
 		if _, err := s.Search(t.Context(), q); err == nil || q.After != "" && !errors.Is(err, ErrCursor) {
 			t.Errorf("%+v: %v", q, err)
@@ -152,14 +155,14 @@ func TestSearchSinceAmidALine(t *testing.T) {
 func TestSearchLongLines(t *testing.T) {
 	s := open(t, Options{})
 	long := strings.Repeat("0123456789abcdef", 2*maxLine/16) + "rest"
-	for text := long + "\n"; text != ""; {
+	for text := "head\n" + long + "\n"; text != ""; {
 		n := min(16<<10, len(text))
 		feed(t, s, "a", 0, epoch, text[:n], false)
 		text = text[n:]
 	}
 	feed(t, s, "a", 0, epoch, "next\n", false)
-	want := []string{"a/0 " + long[:maxLine], "a/0 " + long[maxLine:2*maxLine], "a/0 rest", "a/0 next"}
-	for limit := range 3 {
+	want := []string{"a/0 head", "a/0 " + long[:maxLine], "a/0 " + long[maxLine:2*maxLine], "a/0 rest", "a/0 next"}
+	for limit := range 4 {
 		if diff := cmp.Diff(want, find(t, s, Query{Limit: limit})); diff != "" {
 			t.Errorf("pages of %d: %s", limit, diff)
 		}
