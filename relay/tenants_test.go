@@ -128,7 +128,7 @@ func (x *tenants) others() []string {
 		"up.b.sync", "up.b.event", "up.b.log", "up.a.other", "up.a", "up.a.sync.x", "nudge.a", "nudge.a." + nudgeWord, "nudge.b", "nudge.b." + x.word,
 		"_INBOX_b.guess", "_INBOX_a", "_INBOX.x", "$JS.API.INFO", "$JS.API.STREAM.INFO.KV_JOBS", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.PURGE.KV_JOBS",
 		"$JS.API.STREAM.DELETE.AUDIT", "$JS.API.CONSUMER.CREATE.LOGS", "$JS.API.DIRECT.GET.KV_JOBS", "$JS.API.STREAM.MSG.GET.LOGS",
-		"$JS.ACK.LOGS.x.1.1.1.1.0", "$JS.FC.LOGS.x", "$KV.JOBS.of-b.status", "$KV.SETUP.cluster.b", "$KV.SETUP.token.x", "dead.up.b.sync", "log.of-b.1.0", "logplace.of-b.1.0", "audit.x",
+		"$JS.ACK.LOGS.x.1.1.1.1.0", "$JS.FC.LOGS.x", "$KV.JOBS.of-b.status", "$KV.SETUP.cluster.b", "$KV.SETUP.token.x", "dead.up.b.sync", "log.of-b.1.0", "logplace.of-b.1.0", "logsent.place", "audit.x",
 		"$SYS.REQ.USER.AUTH", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RELAY.CONNZ", "$SYS.REQ.USER.INFO", "$SYS.ACCOUNT.AGENTS.DISCONNECT",
 		"_R_.x.y", "_GR_.x.y", "up._check.sync", "nudge._check.x",
 	}

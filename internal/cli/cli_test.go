@@ -33,7 +33,7 @@ func TestCommandLine(t *testing.T) {
 		{"help output", exitOK, "JMESPath"},
 		{"version", exitOK, versionLine() + "\n"},
 		{"--version", exitOK, versionLine() + "\n"},
-		{"jobs", exitUsage, `did you mean "job"?`},
+		{"jbo", exitUsage, `did you mean "job"?`},
 		{"job create", exitUsage, "--file"},
 		{"job list -o xml", exitUsage, "xml"},
 		{"job show", exitUsage, "whose name is missing"},
