@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/trainrelay/trainrelay/protocol"
+	"github.com/trainrelay/trainrelay/relay/broker"
 	"github.com/trainrelay/trainrelay/relay/export"
 )
 
@@ -133,6 +134,39 @@ func testOutputIsSentOn(t *testing.T, opts Options) {
 	a = lead(t, r, "c", "two", key)
 	a.join(protocol.Ref{Job: "job", Attempt: 1})
 	output(true)
+	collector.want(lines...)
+}
+
+// TestTwoRelaysSendOnce: of relays on one NATS server one sends output on, and
+// when it stops the other goes on where it was.
+func TestTwoRelaysSendOnce(t *testing.T) {
+	site := newNATSSite(t)
+	site.start(site.config(broker.Server{}))
+	collector := newReceiver(t)
+	opts := Options{Data: t.TempDir(), NATS: site.external(), Export: &export.Target{Endpoint: "http://" + collector.addr}}
+	one := start(t, opts)
+	a := lead(t, one, "c", "one", addCluster(t, one, "c"))
+	a.join()
+	submit(t, one, sampleJob("job", "c"))
+	wantStarts(t, a.room(1), attempt("job", 1))
+	two := start(t, opts)
+	var lines []string
+	output := func(by *running) {
+		t.Helper()
+		n := uint32(len(lines))
+		lines = append(lines, fmt.Sprintf("line %d", n))
+		chunk := &protocol.LogChunk{Ref: attempt("job", 1), From: at(n), To: at(n + 1), Data: []byte(lines[n] + "\n")}
+		if reply, err := by.Logs().Append(t.Context(), "c", chunk); err != nil || !reply.Taken {
+			t.Fatalf("%+v, %v", reply, err)
+		}
+	}
+	for range 20 {
+		output(one)
+		output(two)
+	}
+	collector.want(lines...)
+	one.stop()
+	output(two)
 	collector.want(lines...)
 }
 

@@ -5,10 +5,13 @@
 // chunk is taken only where it starts at the position that was reached, by
 // compare-and-set, and its sender goes on from the position that it is told.
 // Where output was lost, before it came here or because the stream is bounded,
-// readers are told that there is a gap. Follow is for readers of one job, Search
-// finds lines in those of all. Unlike records, output is written
+// readers are told that there is a gap. Unlike records, output is written
 // through to the disk a moment later: after a power cut the position is an
 // older one, from which agents send again.
+//
+// Follow reads the chunks of one job, Search finds lines in those of all, and an
+// Outlet hands all lines on to who sends them elsewhere, and keeps how far that
+// has come.
 package logs
 
 import (
