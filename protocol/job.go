@@ -36,8 +36,10 @@ type Job struct {
 	// Inputs are the literal inputs, already substituted in Command.
 	Inputs map[string]string `json:"inputs,omitempty"`
 
-	Compute   string `json:"compute"`
-	Instances int    `json:"instance_count"`
+	Compute string `json:"compute"`
+	// InstanceType is one of the compute's; empty for its default.
+	InstanceType string `json:"instance_type,omitempty"`
+	Instances    int    `json:"instance_count"`
 	// TimeoutSeconds bounds the running time; 0 for no bound.
 	TimeoutSeconds int64 `json:"timeout_seconds,omitempty"`
 	// Priority orders the queue, higher first; 0 is the default.
@@ -116,6 +118,11 @@ func (j *Job) Validate() error {
 	}
 	if err := CheckCompute(j.Compute); err != nil {
 		bad("compute", "%v", err)
+	}
+	if j.InstanceType != "" {
+		if err := CheckInstanceType(j.InstanceType); err != nil {
+			bad("instance_type", "%v", err)
+		}
 	}
 	if j.Instances < 1 || j.Instances > MaxInstances {
 		bad("instance_count", "%d is not within 1 to %d", j.Instances, MaxInstances)

@@ -11,6 +11,9 @@ const (
 	MaxJobSpec = 96 << 10
 	// MaxLogData bounds the text of one LogChunk (base64 in JSON adds a third).
 	MaxLogData = 64 << 10
+	// MaxComputeSettings bounds the JSON of all computes of a cluster: each
+	// answer to a sync carries them, with at least one start.
+	MaxComputeSettings = 64 << 10
 	// MaxReason bounds a reason's message; longer ones are cut.
 	MaxReason = 2 << 10
 
@@ -29,6 +32,7 @@ const (
 	MaxCancels      = 500  // cancels, and likewise missing attempts, in one answer
 	MaxEvents       = 50   // events in one batch
 	MaxComputes     = 200  // computes of one cluster
+	MaxRooms        = 400  // instance types of all computes of one cluster
 	MaxAttempts     = 10   // attempts of one job
 	MaxSnapshotSize = 2 << 30
 	MaxRelayKeys    = 4        // signing keys that a cluster trusts at a time
@@ -37,6 +41,11 @@ const (
 	MaxSecrets      = 50       // sealed variables of a job
 	MaxChecks       = 40       // results of a self-check
 	MaxCheckText    = 512      // bytes of a result's detail, and of its fix
+	MaxQuantity     = 32       // bytes of a quantity, such as 16Gi
+	MaxResources    = 20       // resources of an instance type
+	MaxInventory    = 50       // resources of a cluster, and likewise its own instance types
+	MaxComponents   = 20       // components of an extension
+	MaxSelectors    = 20       // labels in a node selector, and likewise tolerations
 )
 
 // Times of the protocol.

@@ -42,6 +42,8 @@ type Sync struct {
 	Incidents []Incident `json:"incidents,omitempty"`
 	// Check is the newest self-check, where the relay does not have it yet.
 	Check *Check `json:"check,omitempty"`
+	// Found is likewise what the agent found last in its cluster.
+	Found *Found `json:"found,omitempty"`
 }
 
 // Incident is a message that an agent refused to believe.
@@ -78,10 +80,12 @@ type Info struct {
 	Nodes             int    `json:"nodes,omitempty"`
 }
 
-// Room is how many more attempts a compute may be granted now.
+// Room is how many more attempts an instance type of a compute may be granted
+// now. A compute without instance types has one without a name.
 type Room struct {
-	Compute string `json:"compute"`
-	Free    int    `json:"free"`
+	Compute      string `json:"compute"`
+	InstanceType string `json:"instance_type,omitempty"`
+	Free         int    `json:"free"`
 }
 
 // SyncReply is the relay's answer to a Sync. It is signed: see DecodeSigned.
@@ -108,6 +112,8 @@ type SyncReply struct {
 	Missing []Missing `json:"missing,omitempty"`
 	// Computes are all computes of the cluster, as they should be.
 	Computes []Compute `json:"computes,omitempty"`
+	// Extension is how the extension should be installed; nil for none.
+	Extension *Extension `json:"extension,omitempty"`
 	// More: work was left out of this answer; sync again at once.
 	More bool `json:"more,omitempty"`
 }
@@ -117,6 +123,9 @@ type SyncReply struct {
 type Start struct {
 	Attempt int `json:"attempt"`
 	Job     Job `json:"job"`
+	// InstanceType is what it runs on: what the job asks for, or the compute's
+	// default when the job was accepted. Empty where the compute has none.
+	InstanceType string `json:"instance_type,omitempty"`
 }
 
 // Ref is the attempt that the start grants.
@@ -141,12 +150,6 @@ type Missing struct {
 	// Latest is the last observation, from which the end can be told: a Job
 	// that was being stopped at its timeout has timed out.
 	Latest *Event `json:"latest,omitempty"`
-}
-
-// Compute is a compute target as the relay wants it.
-type Compute struct {
-	Name      string `json:"name"`
-	Namespace string `json:"namespace"`
 }
 
 // EventBatch carries observations in the order of their versions.
@@ -239,8 +242,8 @@ func (s *Sync) Validate() error {
 			break
 		}
 	}
-	if len(s.Room) > MaxComputes {
-		errs = append(errs, fmt.Errorf("room: %d computes, at most %d are allowed", len(s.Room), MaxComputes))
+	if len(s.Room) > MaxRooms {
+		errs = append(errs, fmt.Errorf("room: %d instance types, at most %d are allowed", len(s.Room), MaxRooms))
 	}
 	errs = append(errs, s.Info.validate())
 	if len(s.Problems) > MaxProblems {
@@ -265,7 +268,7 @@ func (s *Sync) Validate() error {
 	for _, i := range s.Incidents[:min(len(s.Incidents), MaxProblems)] {
 		errs = append(errs, checkLength("incident", i.Message, MaxReason+4), checkLength("incident's kind", string(i.Kind), MaxReasonCode))
 	}
-	return errors.Join(append(errs, s.Check.validate())...)
+	return errors.Join(append(errs, s.Check.validate(), s.Found.validate())...)
 }
 
 var nudgeRE = regexp.MustCompile(`^[A-Za-z0-9]{16,64}$`)

@@ -59,14 +59,18 @@ type Workloads interface {
 	Resend()
 }
 
-// Options are what a Link is made of. All but Check, LoadTrust and Registerer
-// are required.
+// Options are what a Link is made of. All but Check, Found,
+// Wanted, LoadTrust and Registerer are required.
 type Options struct {
 	Conn      Conn
 	Cluster   string // the cluster's name at the relay
 	Workloads Workloads
 	Info      func() protocol.Info   // what the agent says of itself, asked at every sync
 	Check     func() *protocol.Check // the newest self-check; nil before the first
+	Found     func() *protocol.Found // what was found in the cluster last; nil before the first
+	// Wanted is told after each answer what the relay wants in the cluster. It
+	// must not block.
+	Wanted func([]protocol.Compute, *protocol.Extension)
 	// Trust is what the cluster learnt to trust when it joined, and since.
 	Trust protocol.Trust
 	// SaveTrust keeps what the relay asks to trust from now on; it counts once
@@ -108,6 +112,8 @@ type Link struct {
 	workloads Workloads
 	info      func() protocol.Info
 	check     func() *protocol.Check
+	found     func() *protocol.Found
+	wanted    func([]protocol.Compute, *protocol.Extension)
 	log       zerolog.Logger
 	metrics   *metrics
 	outbox    *outbox
@@ -136,6 +142,8 @@ func New(o Options) (*Link, error) {
 		workloads: o.Workloads,
 		info:      o.Info,
 		check:     o.Check,
+		found:     o.Found,
+		wanted:    o.Wanted,
 		log:       o.Log,
 		outbox:    newOutbox(),
 		guard:     &guard{trust: o.Trust, save: o.SaveTrust, load: o.LoadTrust},
@@ -148,6 +156,12 @@ func New(o Options) (*Link, error) {
 	if l.check == nil {
 		l.check = func() *protocol.Check { return nil }
 	}
+	if l.found == nil {
+		l.found = func() *protocol.Found { return nil }
+	}
+	if l.wanted == nil {
+		l.wanted = func([]protocol.Compute, *protocol.Extension) {}
+	}
 	l.metrics = newMetrics(o.Registerer, l.outbox.len)
 	return l, nil
 }
@@ -159,6 +173,7 @@ type session struct {
 	// The sync loop's own:
 	full    bool            // the relay wants a full sync
 	checked *protocol.Check // the self-check that the relay has
+	found   *protocol.Found // what the relay knows was found
 
 	mu   sync.Mutex
 	term uint64 // 0 until learnt

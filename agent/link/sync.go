@@ -26,7 +26,7 @@ const (
 	unsyncedInterval = 5 * time.Second
 	// maxHeldBytes bounds what a page of attempts takes of a message, whatever
 	// their names, with space for the rest of the sync.
-	maxHeldBytes = 192 << 10
+	maxHeldBytes = 144 << 10
 	// refBytes is what an attempt takes besides the name of its job, at most:
 	// {"job":"","attempt":10},
 	refBytes = 24
@@ -195,6 +195,10 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	if newest != s.checked {
 		req.Check = newest
 	}
+	found := l.found()
+	if found != s.found {
+		req.Found = found
+	}
 	l.guard.state(req)
 	sent := time.Now()
 	answer, err := send(ctx, l, protocol.VerbSync, req)
@@ -208,14 +212,15 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	if err := l.learn(s, reply.Term); err != nil {
 		return 0, false, err
 	}
-	s.checked = newest
+	s.checked, s.found = newest, found
 	if reply.NeedFull { // it restarted, and has forgotten
-		s.checked = nil
+		s.checked, s.found = nil, nil
 	}
 	l.metrics.syncs.WithLabelValues("answered").Inc()
 	l.metrics.syncSeconds.Observe(time.Since(sent).Seconds())
 
 	fresh := l.setComputes(reply.Computes)
+	l.wanted(reply.Computes, reply.Extension)
 	if usable {
 		l.handOver(ctx, reply, sent.Add(validity(reply)))
 	}
@@ -237,7 +242,7 @@ func (l *Link) room(limit int) []protocol.Room {
 		room[i].Free = max(0, min(room[i].Free, limit))
 		limit -= room[i].Free
 	}
-	return room[:min(len(room), protocol.MaxComputes)]
+	return room[:min(len(room), protocol.MaxRooms)]
 }
 
 // setComputes reports whether there are others than before, whose room the
@@ -245,7 +250,11 @@ func (l *Link) room(limit int) []protocol.Room {
 func (l *Link) setComputes(computes []protocol.Compute) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fresh := slices.ContainsFunc(computes, func(c protocol.Compute) bool { return !slices.Contains(l.computes, c) })
+	fresh := slices.ContainsFunc(computes, func(c protocol.Compute) bool {
+		return !slices.ContainsFunc(l.computes, func(old protocol.Compute) bool {
+			return old.Name == c.Name && old.Namespace == c.Namespace && old.Revision == c.Revision
+		})
+	})
 	l.computes = computes
 	return fresh
 }

@@ -14,13 +14,15 @@ import (
 )
 
 // report is the record of what a cluster's agent reported besides its work:
-// answers that it did not believe, and its last look at its surroundings.
+// answers that it did not believe, its last look at its surroundings, and what
+// it found in its cluster.
 type report struct {
 	Incidents v1.Incidents `json:"incidents"`
 	// Counted is, of each kind, the incident that was counted last. An agent
 	// tells an incident until it is answered, and by its time it is the same.
 	Counted map[protocol.BreachKind]counted `json:"counted,omitempty"`
 	Check   *protocol.Check                 `json:"check,omitempty"`
+	Found   *protocol.Found                 `json:"found,omitempty"`
 }
 
 type counted struct {
@@ -93,7 +95,7 @@ func (s *Store) Report(ctx context.Context, name string, said *protocol.Sync) (n
 func (s *setup) put(now *reporting, next report, news []protocol.Incident, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now.Check = next.Check
+	now.Check, now.Found = next.Check, next.Found
 	for _, incident := range news {
 		delete(now.waiting, incident.Kind)
 		now.written[incident.Kind] = at
@@ -110,6 +112,9 @@ func (s *setup) take(now *reporting, said *protocol.Sync, at time.Time) (news []
 	news, next = now.due(at), now.report
 	if said.Check != nil && (next.Check == nil || !next.Check.Time.Equal(said.Check.Time)) {
 		next.Check, changed = said.Check, true
+	}
+	if said.Found != nil && (next.Found == nil || !next.Found.Time.Equal(said.Found.Time)) {
+		next.Found, changed = said.Found, true
 	}
 	return news, next, changed || len(news) > 0
 }
