@@ -101,6 +101,14 @@ func CheckResource(name string) error {
 	return nil
 }
 
+// CheckNodeLabel says what is wrong with a label that nodes are chosen by.
+func CheckNodeLabel(key, value string) error {
+	if !qualifiedRE.MatchString(key) || len(key) > 253+1+MaxLabel || len(value) > MaxLabel || value != "" && !labelValueRE.MatchString(value) {
+		return fmt.Errorf("%q is not a label with its value", Cut(key+": "+value, 160))
+	}
+	return nil
+}
+
 // Validate returns every problem of the settings, joined; each names its field.
 func (c *ComputeSettings) Validate() error {
 	var errs []error
@@ -158,8 +166,8 @@ func (t *InstanceType) validate() error {
 		errs = append(errs, fmt.Errorf("node_selector: %d labels, at most %d are allowed", len(t.NodeSelector), MaxSelectors))
 	}
 	for key, value := range t.NodeSelector {
-		if !qualifiedRE.MatchString(key) || len(key) > 253+1+MaxLabel || len(value) > MaxLabel || value != "" && !labelValueRE.MatchString(value) {
-			errs = append(errs, fmt.Errorf("node_selector: %q is not a label with its value", Cut(key+": "+value, 160)))
+		if err := CheckNodeLabel(key, value); err != nil {
+			errs = append(errs, fmt.Errorf("node_selector: %w", err))
 		}
 	}
 	for _, of := range []struct {
