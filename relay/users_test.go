@@ -117,6 +117,7 @@ func TestRoles(t *testing.T) {
 		"submit-job": v1.Contributor, "cancel-job": v1.Contributor, "has-snapshot": v1.Contributor, "put-snapshot": v1.Contributor,
 		"list-jobs": v1.Reader, "get-job": v1.Reader, "stream-job": v1.Reader, "search-logs": v1.Reader, "list-computes": v1.Reader, "get-compute": v1.Reader,
 		"list-clusters": v1.Reader, "get-cluster": v1.Reader, "who-am-i": v1.Reader, "list-keys": v1.Reader,
+		"list-extensions": v1.Reader, "get-extension": v1.Reader,
 		"enrol": "", "get-code": "", "whoami": "",
 	}
 	for id, op := range s.operations(t) {
@@ -174,6 +175,10 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			_, _, err := admin.PutCompute(ctx, v1.Compute{Name: "c", Cluster: "c", Namespace: "train"})
 			return err
 		}},
+		{"put-extension", "extension.put", "amlarc-compute", "", func() error {
+			_, _, err := admin.PutExtension(ctx, "c", "amlarc-compute", v1.ExtensionSettings{Settings: map[string]string{"enableTraining": "true"}})
+			return err
+		}},
 		{"put-snapshot", "snapshot.put", digest, "", func() error {
 			return admin.PutSnapshot(ctx, digest, func(w io.Writer) error { _, err := w.Write(code.Bytes()); return err })
 		}},
@@ -194,6 +199,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			_, err = admin.RetireKey(ctx, keys[len(keys)-1].ID, true)
 			return err
 		}},
+		{"delete-extension", "extension.delete", "amlarc-compute", "", func() error { return admin.DeleteExtension(ctx, "c", "amlarc-compute") }},
 		{"disconnect-cluster", "cluster.disconnect", "c", "", func() error { _, err := admin.Disconnect(ctx, "c", "keep"); return err }},
 	}
 	left := s.operations(t)

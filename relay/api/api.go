@@ -56,7 +56,7 @@ type Query struct {
 	After      string
 }
 
-// Setup keeps computes and clusters.
+// Setup keeps computes, clusters and their extensions.
 type Setup interface {
 	PutCompute(ctx context.Context, c v1.Compute, by string) (_ v1.Compute, created bool, _ error)
 	Compute(ctx context.Context, name string) (v1.Compute, error)
@@ -66,6 +66,10 @@ type Setup interface {
 	Joins(tokenID string) (cluster string, ok bool)
 	Enrol(ctx context.Context, e *protocol.Enrol) (cluster, keyID string, _ error)
 	Disconnect(ctx context.Context, name, by string, cancelJobs bool) (v1.Disconnection, error)
+	PutExtension(ctx context.Context, cluster, name string, want v1.ExtensionSettings, by string) (_ v1.Extension, created bool, _ error)
+	DeleteExtension(ctx context.Context, cluster, name string) error
+	ExtensionOf(ctx context.Context, cluster, name string) (v1.Extension, error)
+	Extensions(ctx context.Context, cluster string) ([]v1.Extension, error)
 	Cluster(ctx context.Context, name string) (v1.Cluster, error)
 	Clusters(ctx context.Context) ([]v1.Cluster, error)
 	ClusterOf(publicKey string) (cluster string, ok bool)

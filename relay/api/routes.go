@@ -26,6 +26,7 @@ func (a *API) routes() (http.Handler, error) {
 	a.jobRoutes(api)
 	a.computeRoutes(api)
 	a.clusterRoutes(api)
+	a.extensionRoutes(api)
 	a.snapshotRoutes(api)
 	a.keyRoutes(api)
 	a.streamRoute(api)

@@ -70,6 +70,7 @@ func (s *Service) decide(ctx context.Context, name string, c *cluster, sync *pro
 	space := budget{protocol.MaxMessage - frameBytes - 2*asideBytes}
 	space.take(reply.Computes)
 	space.take(reply.Trust)
+	space.take(reply.Extension)
 	var cut [2]bool
 	reply.Cancels, c.cancels, cut[0] = part(cancels, protocol.MaxCancels, c.cancels, func(c protocol.Cancel) protocol.Ref { return c.Ref })
 	reply.Missing, c.missing, cut[1] = part(missing, protocol.MaxCancels, c.missing, func(m protocol.Missing) protocol.Ref { return m.Ref })

@@ -29,6 +29,8 @@ type Records interface {
 	// were not heard of before.
 	Term(ctx context.Context, cluster, session string, seen uint64) (term uint64, fresh bool, err error)
 	Targets(cluster string) []protocol.Compute
+	// Extension is how the cluster's extension should be; nil for none.
+	Extension(cluster string) *protocol.Extension
 	// Claims are the unfinished attempts of the cluster, by job.
 	Claims(cluster string) []Claim
 	// Held judges an unfinished attempt that the cluster holds: one that the
@@ -157,7 +159,7 @@ func (s *Service) Sync(ctx context.Context, name string, sync *protocol.Sync) (*
 	s.expectNudges(name, sync.Nudge)
 	reply := &protocol.SyncReply{
 		Cluster: name, Nonce: sync.Nonce, ValidSeconds: int(protocol.StartDeadline.Seconds()),
-		Term: term, Computes: s.opts.Records.Targets(name),
+		Term: term, Computes: s.opts.Records.Targets(name), Extension: s.opts.Records.Extension(name),
 	}
 	s.report(ctx, name, sync)
 	s.trust(ctx, name, sync, reply)

@@ -20,15 +20,16 @@ import (
 // ledger is a Records and Queue of one cluster in memory: the answers' sizes
 // and turns are what is tested here; the real ones are under test in relay.
 type ledger struct {
-	queue    []string
-	spec     protocol.Job
-	claims   []Claim
-	claimErr error
-	damaged  string // the job whose specification is lost
-	specErr  error
-	read     int // specifications
-	trusted  [][]string
-	said     bytes.Buffer // the log
+	queue     []string
+	spec      protocol.Job
+	claims    []Claim
+	claimErr  error
+	damaged   string // the job whose specification is lost
+	specErr   error
+	read      int // specifications
+	trusted   [][]string
+	said      bytes.Buffer // the log
+	extension *protocol.Extension
 }
 
 func (l *ledger) Term(context.Context, string, string, uint64) (uint64, bool, error) {
@@ -38,6 +39,7 @@ func (l *ledger) Term(context.Context, string, string, uint64) (uint64, bool, er
 func (l *ledger) Targets(string) []protocol.Compute {
 	return []protocol.Compute{{Name: "c", Namespace: "train"}}
 }
+func (l *ledger) Extension(string) *protocol.Extension   { return l.extension }
 func (l *ledger) Claims(string) []Claim                  { return l.claims }
 func (l *ledger) Held(string, protocol.Ref) (bool, bool) { return true, false }
 func (l *ledger) Adopt(context.Context, string, protocol.Ref) (bool, error) {

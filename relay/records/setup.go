@@ -23,6 +23,8 @@ type setup struct {
 	tokens   table[token]
 	trusts   table[trust]
 	reports  table[report]
+	// extensions are by cluster.
+	extensions table[extensionRecord]
 
 	mu   sync.RWMutex
 	seen map[string]presence
@@ -112,6 +114,8 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 		return s.setup.trusts.applyEntry(name, e)
 	case reportPrefix:
 		return s.setup.reports.applyEntry(name, e)
+	case extensionPrefix:
+		return s.setup.extensions.applyEntry(name, e)
 	}
 	return fmt.Errorf("%q is not a key of a cluster, compute or token", e.Key())
 }

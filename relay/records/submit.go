@@ -46,6 +46,9 @@ func (s *Store) accept(ctx context.Context, job protocol.Job, by string) (_ *rec
 	if !ok {
 		return nil, false, fmt.Errorf("job %s: %w: compute: there is no compute %q", job.Name, ErrInvalid, job.Compute)
 	}
+	if err := s.trainingOff(compute.Cluster); err != nil {
+		return nil, false, fmt.Errorf("job %s: %w: compute %s: %w", job.Name, ErrInvalid, job.Compute, err)
+	}
 	if err := s.room(ctx); err != nil {
 		return nil, false, fmt.Errorf("job %s was not accepted: %w", job.Name, err)
 	}
