@@ -13,8 +13,11 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -35,19 +38,36 @@ type IO struct {
 type grammar struct {
 	Config string `help:"Where the relay is and the token for it. Default: $$TRAINRELAY_CONFIG, or else ~/.config/trainrelay/client.json." placeholder:"FILE"`
 	// PrintVersion is the habit; the command is Version.
-	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
+	PrintVersion versionFlag `name:"version" help:"Print the version."`
 
-	Job     jobCommands     `cmd:"" help:"Submit and follow training jobs."`
-	Logs    logsCommands    `cmd:"" help:"Search the output of jobs."`
-	Compute computeCommands `cmd:"" help:"Where jobs run: namespaces of clusters."`
-	Cluster clusterCommands `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
-	Key     keyCommands     `cmd:"" help:"The keys by which clusters know what the relay says."`
-	Login   loginCommand    `cmd:"" help:"Keep where the relay is and a token for it."`
-	Whoami  whoamiCommand   `cmd:"" help:"Show whose token is used."`
-	Token   tokenCommands   `cmd:"" help:"Who may use the relay, and what for."`
-	Audit   auditCommand    `cmd:"" help:"Show who changed what, newest first."`
-	Version versionCommand  `cmd:"" help:"Print the version."`
-	Help    helpCommand     `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
+	Job       jobCommands       `cmd:"" help:"Submit and follow training jobs."`
+	Logs      logsCommands      `cmd:"" help:"Search the output of jobs."`
+	Compute   computeCommands   `cmd:"" help:"Where jobs run: namespaces of clusters."`
+	Cluster   clusterCommands   `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
+	Extension extensionCommands `cmd:"" name:"k8s-extension" help:"The extension Microsoft.AzureML.Kubernetes of a cluster: what is installed for training."`
+	Key       keyCommands       `cmd:"" help:"The keys by which clusters know what the relay says."`
+	Login     loginCommand      `cmd:"" help:"Keep where the relay is and a token for it."`
+	Whoami    whoamiCommand     `cmd:"" help:"Show whose token is used."`
+	Token     tokenCommands     `cmd:"" help:"Who may use the relay, and what for."`
+	Audit     auditCommand      `cmd:"" help:"Show who changed what, newest first."`
+	Version   versionCommand    `cmd:"" help:"Print the version."`
+	Help      helpCommand       `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
+}
+
+// versionFlag prints the program's version, where it can mean nothing else.
+type versionFlag bool
+
+// IsBool tells kong that no value follows.
+func (versionFlag) IsBool() bool { return true }
+
+// BeforeReset does it, as that of kong.VersionFlag.
+func (versionFlag) BeforeReset(program *kong.Kong, command *kong.Context, vars kong.Vars) error {
+	if strings.HasPrefix(command.Command(), "k8s-extension") {
+		return usage{errors.New("--version: an extension has the version of the agent's chart, which is that of this program"), "leave it out"}
+	}
+	fmt.Fprintln(program.Stdout, vars["version"])
+	program.Exit(0)
+	return nil
 }
 
 // Command is a command of the program that is not the users'.

@@ -140,22 +140,29 @@ func (c *clusterDisconnect) Run(ctx context.Context, a *app) error {
 	return a.print(c.output, gone, formatNone, nil)
 }
 
-// confirm asks before work is cut off: on a terminal always, and elsewhere it
-// wants to be told so where there is any.
-func (c *clusterDisconnect) confirm(ctx context.Context, a *app, relay *client.Client, name string) error {
+// workOf counts the unfinished jobs of a cluster's computes.
+func workOf(ctx context.Context, relay *client.Client, cluster string) (queued, live int, _ error) {
 	computes, err := relay.Computes(ctx)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	queued, live := 0, 0
 	for _, compute := range computes {
-		if compute.Cluster == name {
+		if compute.Cluster == cluster {
 			queued, live = queued+compute.Queued, live+compute.Active
 		}
 	}
+	return queued, live, nil
+}
+
+// confirm asks before work is cut off: on a terminal always, and elsewhere it
+// wants to be told so where there is any.
+func (c *clusterDisconnect) confirm(ctx context.Context, a *app, relay *client.Client, name string) error {
+	queued, live, err := workOf(ctx, relay, name)
+	if err != nil {
+		return err
+	}
 	work := fmt.Sprintf("%s in it and %d that wait for it", count(live, "job"), queued)
-	terminal, ok := a.io.In.(io.Writer) // a terminal is one, too
-	if !ok || !a.io.IsTerminal(terminal) {
+	if !a.answers() {
 		if live > 0 || queued > 0 && c.Jobs == v1.CancelJobs {
 			return usage{fmt.Errorf("cluster %s has %s", name, work), "add --yes to disconnect it all the same; --jobs says what becomes of them"}
 		}
@@ -165,7 +172,18 @@ func (c *clusterDisconnect) confirm(ctx context.Context, a *app, relay *client.C
 	if c.Jobs == v1.CancelJobs {
 		fate = "they are canceled"
 	}
-	fmt.Fprintf(a.io.Err, "Cluster %s has %s; %s.\nAre you sure you want to disconnect it? (y/n): ", name, work, fate)
+	return a.ask(ctx, fmt.Sprintf("Cluster %s has %s; %s.\nAre you sure you want to disconnect it?", name, work, fate), "nothing was disconnected")
+}
+
+// answers reports whether somebody is there to be asked.
+func (a *app) answers() bool {
+	terminal, ok := a.io.In.(io.Writer) // a terminal is one, too
+	return ok && a.io.IsTerminal(terminal)
+}
+
+// ask puts a question; an answer that is not yes is an error that says no.
+func (a *app) ask(ctx context.Context, question, no string) error {
+	fmt.Fprintf(a.io.Err, "%s (y/n): ", question)
 	answer, err := a.answer(ctx)
 	if err != nil {
 		return err
@@ -174,7 +192,7 @@ func (c *clusterDisconnect) confirm(ctx context.Context, a *app, relay *client.C
 	case "y", "yes":
 		return nil
 	}
-	return usage{errors.New("nothing was disconnected"), ""}
+	return usage{errors.New(no), ""}
 }
 
 // answer reads a line of the terminal. When ctx ends first, the reading ends

@@ -30,16 +30,24 @@ const (
 
 // helm is how the agent's chart is installed.
 type helm struct {
-	Apply       bool          `help:"Install the chart with helm into the cluster of the kubeconfig, and wait for its agent."`
+	Apply       bool          `help:"Install the chart with helm into the cluster of the kubeconfig, and wait until it works."`
 	Kubeconfig  string        `help:"The kubeconfig, as of helm." placeholder:"FILE"`
 	KubeContext string        `name:"kube-context" help:"The context of it, as of helm." placeholder:"NAME"`
 	Chart       string        `help:"The chart, instead of the one in this program." placeholder:"PATH"`
 	Values      []string      `name:"values" sep:"none" help:"A file of more values for the chart, as of helm; repeatable." placeholder:"FILE"`
 	Set         []string      `name:"set" sep:"none" help:"One more value for the chart, as of helm; repeatable." placeholder:"KEY=VALUE"`
-	Timeout     time.Duration `help:"How long --apply waits for the agent." default:"3m" placeholder:"TIME"`
+	Timeout     time.Duration `help:"How long --apply waits: 3m by default for the agent, 10m for an extension." placeholder:"TIME"`
 
 	program string
 	look    time.Duration // lookEvery, but in tests
+}
+
+// helmValues are values of the agent's chart.
+type helmValues interface {
+	// text is the values as helm reads them.
+	text() ([]byte, error)
+	// hide takes the secrets among them out of a text.
+	hide(text string) string
 }
 
 // find looks for the program helm.
@@ -74,7 +82,7 @@ func (h *helm) args(chart string) []string {
 }
 
 // line is a command for a shell that does what install does.
-func (h *helm) line(values *chartValues) (string, error) {
+func (h *helm) line(values helmValues) (string, error) {
 	text, err := values.text()
 	if err != nil {
 		return "", err
@@ -102,23 +110,11 @@ func quote(word string) string {
 
 // install runs helm and waits for the agent.
 func (h *helm) install(ctx context.Context, a *app, relay *client.Client, joined v1.JoinToken, values *chartValues) (cluster v1.Cluster, err error) {
-	chart := h.Chart
-	if chart == "" {
-		dir, err := os.MkdirTemp("", "trainrelay-chart-")
-		if err != nil {
-			return cluster, fmt.Errorf("unpack the agent's chart: %w", err)
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		chart = filepath.Join(dir, agentRelease)
-		if err := os.CopyFS(chart, deploy.AgentChart()); err != nil {
-			return cluster, fmt.Errorf("unpack the agent's chart: %w", err)
-		}
-	}
 	moving := a.newLine()
 	moving.start()
 	defer moving.stop()
 	moving.set("helm installs the agent")
-	if err := h.run(ctx, chart, values); err != nil {
+	if err := h.upgrade(ctx, values); err != nil {
 		return cluster, hinted{err, "the join token is still good; the same command makes a new one"}
 	}
 	moving.hide(func() { a.notef("the chart is installed in namespace %s", agentNamespace) })
@@ -131,9 +127,26 @@ func (h *helm) install(ctx context.Context, a *app, relay *client.Client, joined
 	return cluster, nil
 }
 
+// upgrade runs helm with the chart in this program, unless another is named.
+func (h *helm) upgrade(ctx context.Context, values helmValues) (err error) {
+	if h.Chart != "" {
+		return h.run(ctx, h.Chart, values)
+	}
+	dir, err := os.MkdirTemp("", "trainrelay-chart-")
+	if err != nil {
+		return fmt.Errorf("unpack the agent's chart: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	chart := filepath.Join(dir, agentRelease)
+	if err := os.CopyFS(chart, deploy.AgentChart()); err != nil {
+		return fmt.Errorf("unpack the agent's chart: %w", err)
+	}
+	return h.run(ctx, chart, values)
+}
+
 // run runs helm. What it says is shown where it fails, without the secrets of
 // values that it may repeat.
-func (h *helm) run(ctx context.Context, chart string, values *chartValues) error {
+func (h *helm) run(ctx context.Context, chart string, values helmValues) error {
 	text, err := values.text()
 	if err != nil {
 		return err
@@ -160,7 +173,7 @@ const lookEvery = time.Second
 // await waits for the agent that joins with the token. That the relay cannot be
 // asked for a while, restarting perhaps, is no reason to give up.
 func (h *helm) await(ctx context.Context, relay *client.Client, name string, moving *line) (v1.Cluster, error) {
-	waiting, cancel := context.WithTimeout(ctx, h.Timeout)
+	waiting, cancel := context.WithTimeout(ctx, h.patience(joinPatience))
 	defer cancel()
 	moving.set("waiting for the agent to join")
 	tick := time.NewTicker(cmp.Or(h.look, lookEvery))
@@ -196,6 +209,14 @@ func (h *helm) await(ctx context.Context, relay *client.Client, name string, mov
 	}
 }
 
+// How long --apply waits unless it is told.
+const (
+	joinPatience      = 3 * time.Minute
+	extensionPatience = 10 * time.Minute // images come from elsewhere, and may be large
+)
+
+func (h *helm) patience(byDefault time.Duration) time.Duration { return cmp.Or(h.Timeout, byDefault) }
+
 // passes reports whether asking again may help.
 func passes(err error) bool {
 	unreachable, refused := (*client.UnreachableError)(nil), (*client.APIError)(nil)
@@ -217,7 +238,7 @@ func (h *helm) absent(cluster v1.Cluster, joined bool, unasked error) error {
 	if joined {
 		what = "has joined and is not connected"
 	}
-	err := fmt.Errorf("the agent of cluster %s %s after %v", cluster.Name, what, h.Timeout)
+	err := fmt.Errorf("the agent of cluster %s %s after %v", cluster.Name, what, h.patience(joinPatience))
 	if len(cluster.Problems) > 0 {
 		err = fmt.Errorf("%w; it says: %s", err, strings.Join(cluster.Problems, "; "))
 	}

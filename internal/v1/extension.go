@@ -24,6 +24,9 @@ type Extension struct {
 	Settings  map[string]string `json:"configurationSettings" doc:"those that were given"`
 	Effective map[string]string `json:"effectiveSettings" doc:"all that hold, defaults included"`
 
+	// Notes are a field of ours, too.
+	Notes []string `json:"notes,omitempty" doc:"what settings do today where their names say something else"`
+
 	Scope       ExtensionScope `json:"scope"`
 	Version     string         `json:"version,omitempty" doc:"of the cluster's agent"`
 	AutoUpgrade bool           `json:"autoUpgradeMinorVersion" doc:"always false: an admin upgrades the chart"`

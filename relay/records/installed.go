@@ -14,7 +14,7 @@ import (
 func (s *Store) extension(cluster string, now extensionRecord, revision uint64) v1.Extension {
 	v := v1.Extension{
 		Name: now.Name, ExtensionType: now.Type, Cluster: cluster, Revision: revision,
-		Settings: now.Settings, Effective: extension.Resolve(now.Settings),
+		Settings: now.Settings, Effective: extension.Resolve(now.Settings), Notes: extension.Notes(now.Settings),
 		Version:  s.setup.presence(cluster).info.AgentVersion,
 		Statuses: []v1.ExtensionStatus{},
 		Created:  now.Created, Modified: now.Modified,

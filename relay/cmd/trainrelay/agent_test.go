@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -38,10 +39,11 @@ type scriptedAgent struct {
 // the cluster to that end, "start" only to Running, and "stop", after it, to
 // Canceled once the relay asks for it; "join" only joins, with the token in the
 // file token, and "refused" is refused that; "lead" waits for that file, joins,
-// and syncs. The others join first where the file is there.
+// and syncs; "installed" and "broken" report so of the extension, as it is
+// wanted. The others join first where the file is there.
 func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop|join|refused|lead")
+		ts.Fatalf("usage: agent CLUSTER complete|fail|start|stop|join|refused|lead|installed|broken")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -174,8 +176,11 @@ func (a *scriptedAgent) run(ctx context.Context, outcome string) (protocol.Start
 	if _, err := a.sync(ctx, protocol.Sync{Full: true, Last: true}); err != nil {
 		return protocol.Start{}, err
 	}
-	if outcome == "lead" {
+	switch outcome {
+	case "lead":
 		return protocol.Start{}, nil
+	case "installed", "broken":
+		return protocol.Start{}, a.look(ctx, outcome)
 	}
 	start, err := a.claim(ctx)
 	if err != nil {
@@ -190,6 +195,26 @@ func (a *scriptedAgent) run(ctx context.Context, outcome string) (protocol.Start
 		end.State, end.ExitCode, end.Reason = protocol.Failed, &code, protocol.NewReason(protocol.ExitCode, "exit code 3")
 	}
 	return start, a.end(ctx, start, end)
+}
+
+// look reports of the extension that is wanted what is said to be found.
+func (a *scriptedAgent) look(ctx context.Context, outcome string) error {
+	reply, err := a.sync(ctx, protocol.Sync{})
+	if err != nil {
+		return err
+	}
+	if reply.Extension == nil {
+		return errors.New("no extension is wanted")
+	}
+	found := &protocol.ExtensionFound{Revision: reply.Extension.Revision, State: protocol.Installed, Components: []protocol.Component{
+		{Name: "trainrelay-agent", Ready: true, Detail: "1 of 1 pods are ready"},
+	}}
+	if outcome == "broken" {
+		found.State, found.Reason = protocol.InstallFailed, "csi-blob-node: ImagePullBackOff: no such image"
+		found.Components = append(found.Components, protocol.Component{Name: "csi-blob-node", Detail: "ImagePullBackOff: no such image"})
+	}
+	_, err = a.sync(ctx, protocol.Sync{Found: &protocol.Found{Time: time.Now().UTC(), Extension: found}})
+	return err
 }
 
 // claim waits for a start.
