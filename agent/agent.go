@@ -84,6 +84,7 @@ type Options struct {
 	GatewayListen string // host:port
 	Workload      workload.Options
 	PolicyFile    string // of the cluster's admin; see package policy
+	ExtensionFile string // what is applied of the extension; see package extension
 
 	MaxUnscheduled int // see cluster.Options; 0 for its default
 	MaxLive        int

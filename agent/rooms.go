@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/trainrelay/trainrelay/agent/cluster"
+	"github.com/trainrelay/trainrelay/agent/extension"
 	"github.com/trainrelay/trainrelay/agent/gateway"
 	"github.com/trainrelay/trainrelay/agent/link"
 	"github.com/trainrelay/trainrelay/agent/logs"
@@ -36,6 +37,8 @@ type rooms struct {
 	cluster *cluster.Cluster
 	logs    *logs.Logs
 	gateway *gateway.Gateway
+	// extension says what there is of the extension that the relay wants.
+	extension *extension.Extension
 }
 
 // furnish makes the rooms. Link and cluster know each other; neither does
@@ -99,6 +102,12 @@ func (a *Agent) furnish() (err error) {
 		Tokens:     tokens,
 		Log:        a.o.Log.With().Str("room", "gateway").Logger(),
 		Registerer: a.o.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	r.extension, err = extension.New(extension.Options{
+		Client: a.client, Namespace: a.o.PodNamespace, File: a.o.ExtensionFile, Cluster: a.o.Cluster,
 	})
 	if err != nil {
 		return err

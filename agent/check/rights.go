@@ -54,6 +54,11 @@ func Rights() []Right {
 		{Home, "", "secrets", own, "update", "the cluster cannot join, and does not keep the relay's new keys"},
 		{Home, "", "pods", "", "list", "the leader follows the output of every node, also of those that have an agent of their own"},
 		{Home, "", "pods", "", "watch", "the leader does not notice that a node gets or loses its agent"},
+		{Home, "apps", "daemonsets", own, "get", "an extension is never Installed"},
+		{Home, "apps", "daemonsets", "nvidia-device-plugin-daemonset", "get", "an extension with it is never Installed"},
+		{Home, "apps", "daemonsets", "csi-blob-node", "get", "an extension with it is never Installed"},
+		{Home, "apps", "deployments", "csi-blob-controller", "get", "an extension with it is never Installed"},
+		{Home, "", "events", "", "list", "an extension whose pods Pod Security or a quota refuses does not say so"},
 
 		{Cluster, "", "namespaces", compute, "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
 

@@ -66,6 +66,15 @@ var behaviours = []behaviour{
 	{"ships output", map[string]string{
 		"computes: get pods/log": "there is no output",
 	}, shipsOutput},
+	{"sees that the extension is installed", map[string]string{
+		"azureml: get daemonsets named trainrelay-agent":               "an extension is never Installed",
+		"azureml: get daemonsets named nvidia-device-plugin-daemonset": "an extension with it is never Installed",
+		"azureml: get daemonsets named csi-blob-node":                  "an extension with it is never Installed",
+		"azureml: get deployments named csi-blob-controller":           "an extension with it is never Installed",
+	}, seesExtension},
+	{"says what refuses the extension's pods", map[string]string{
+		"azureml: list events": "an extension whose pods Pod Security or a quota refuses does not say so",
+	}, tellsRefusedComponent},
 	{"leaves a node to its own agent", map[string]string{
 		"azureml: list pods":  "the leader follows the output of every node, also of those that have an agent of their own",
 		"azureml: watch pods": "the leader does not notice that a node gets or loses its agent",

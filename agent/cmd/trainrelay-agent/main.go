@@ -72,6 +72,7 @@ type run struct {
 	LaunchImage     string   `required:"" placeholder:"IMAGE" help:"The image with trainrelay-launch, which fetches code in training pods."`
 	ImagePullSecret []string `placeholder:"NAME" help:"Secrets of the jobs' namespaces to pull images with."`
 	PolicyFile      string   `default:"/etc/trainrelay/policy/policy.yaml" placeholder:"FILE" help:"What the cluster's admin lets jobs be; read anew for each job (default ${default})."`
+	ExtensionFile   string   `default:"/etc/trainrelay/extension/extension.yaml" placeholder:"FILE" help:"The settings of the extension that were applied with the chart; missing where none were (default ${default})."`
 	MaxUnscheduled  int      `default:"0" placeholder:"N" help:"Jobs of a compute that may wait for a node at a time (default 16)."`
 	MaxLive         int      `default:"0" placeholder:"N" help:"Unfinished jobs of a compute at a time (default 500)."`
 
@@ -140,6 +141,7 @@ func (r *run) options(getenv func(string) string) (agent.DaemonOptions, error) {
 		GatewayListen:  r.GatewayListen,
 		Workload:       workload.Options{LaunchImage: r.LaunchImage, GatewayURL: r.GatewayURL, ImagePullSecrets: r.ImagePullSecret},
 		PolicyFile:     r.PolicyFile,
+		ExtensionFile:  r.ExtensionFile,
 		MaxUnscheduled: r.MaxUnscheduled, MaxLive: r.MaxLive,
 		Dial: dial.FromEnviron(getenv), InCluster: r.Kubeconfig == "",
 	}

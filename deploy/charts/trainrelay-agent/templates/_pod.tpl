@@ -31,6 +31,10 @@ volumes:
     configMap:
       name: {{ include "agent.name" . }}-policy
       optional: true
+  - name: extension
+    configMap:
+      name: {{ include "agent.name" . }}-extension
+      optional: true
   # A token is needed once; the agent waits for it, or goes on without.
   - name: join
     secret:
@@ -62,6 +66,7 @@ env:
     (list "HEALTH_LISTEN" (printf ":%v" .Values.health.port))
     (list "LAUNCH_IMAGE" (include "agent.image" .))
     (list "POLICY_FILE" "/etc/trainrelay/policy/policy.yaml")
+    (list "EXTENSION_FILE" "/etc/trainrelay/extension/extension.yaml")
     (list "IMAGE_PULL_SECRET" (include "agent.pullSecrets" .))
     (list "LOG_LEVEL" .Values.logLevel)
   }}
@@ -117,6 +122,9 @@ volumeMounts:
   {{- end }}
   - name: policy
     mountPath: /etc/trainrelay/policy
+    readOnly: true
+  - name: extension
+    mountPath: /etc/trainrelay/extension
     readOnly: true
 {{- end }}
 
