@@ -190,7 +190,7 @@ func (c *Cluster) startNode(ctx context.Context, n node, serverUp <-chan struct{
 		}
 	}
 	pause := c.nodeDir(n) + "/pause.tar"
-	if err := images.Pause(c.bin("pause"), pauseImage, pause); err != nil {
+	if err := images.Pause(c.bin("pause"), PauseImage, pause); err != nil {
 		return err
 	}
 	if err := c.importInto(ctx, n, pause); err != nil {

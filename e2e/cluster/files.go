@@ -27,7 +27,7 @@ func (c *Cluster) writeConfig(dir string, node nodeFiles, names ...string) error
 	}
 	data := site{
 		PKI: c.pki(""), HostIP: hostIP().String(), DNSIP: DNSAddress, PodNetwork: PodNetwork,
-		Pause: pauseImage, Node: node,
+		Pause: PauseImage, Node: node,
 	}
 	for _, name := range names {
 		t, err := template.ParseFS(configs, "config/"+name)

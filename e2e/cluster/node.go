@@ -11,8 +11,8 @@ import (
 	"github.com/trainrelay/trainrelay/e2e/cluster/host"
 )
 
-// pauseImage holds a pod's namespaces; every node has it.
-const pauseImage = "registry.k8s.io/pause:3.10.1"
+// PauseImage holds a pod's namespaces; every node has it.
+const PauseImage = "registry.k8s.io/pause:3.10.1"
 
 // nodeParts are a node's processes beside its first, in the order of starting.
 var nodeParts = []string{"containerd", "kubelet", "proxy"}

@@ -200,8 +200,12 @@ func (c *extensionPut) apply(ctx context.Context, a *app, relay *client.Client, 
 	return c.await(ctx, relay, wanted, moving)
 }
 
+// lookPatience is how long a failure of before may be all that is known: the
+// agent looks every few seconds.
+const lookPatience = 30 * time.Second
+
 func (c *extensionPut) await(ctx context.Context, relay *client.Client, wanted v1.Extension, moving *line) (v1.Extension, error) {
-	patience := c.patience(extensionPatience)
+	patience, begun, before := c.patience(extensionPatience), time.Now(), lookedAt(wanted)
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(lookEvery)
@@ -215,11 +219,10 @@ func (c *extensionPut) await(ctx context.Context, relay *client.Client, wanted v
 		case waiting.Err() == nil:
 			return wanted, err
 		}
-		switch wanted.InstallState {
-		case protocol.Installed:
-			moving.hide(func() {})
+		switch {
+		case wanted.InstallState == protocol.Installed:
 			return wanted, nil
-		case protocol.InstallFailed:
+		case wanted.InstallState == protocol.InstallFailed && (lookedAt(wanted).After(before) || time.Since(begun) > lookPatience):
 			return wanted, hinted{fmt.Errorf("extension %s of cluster %s has Failed: %s", c.Name, c.Cluster, wanted.Reason), hint}
 		}
 		moving.set("waiting: " + wanted.Reason)
@@ -232,4 +235,12 @@ func (c *extensionPut) await(ctx context.Context, relay *client.Client, wanted v
 		case <-tick.C:
 		}
 	}
+}
+
+// lookedAt is when the cluster's agent looked last.
+func lookedAt(e v1.Extension) time.Time {
+	if e.LastStatus == nil {
+		return time.Time{}
+	}
+	return *e.LastStatus
 }
