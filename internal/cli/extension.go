@@ -40,7 +40,7 @@ func (z *azure) sensible() error {
 	case z.Kind != "" && !strings.EqualFold(z.Kind, extension.ClusterType):
 		return usage{fmt.Errorf("--cluster-type: there are no clusters of type %q here; the valid one is %s", z.Kind, extension.ClusterType), ""}
 	case z.Group != "" && !groupRE.MatchString(z.Group):
-		return usage{fmt.Errorf("--resource-group: %q is not the name of a resource group: 1 to 90 letters, digits, _, -, ., ( and ), not ending in .", z.Group), ""}
+		return usage{fmt.Errorf("--resource-group: %q is not the name of a resource group: 1 to 90 letters, digits, _, -, ., ( and ), without a dot at the end", z.Group), ""}
 	}
 	return nil
 }

@@ -332,3 +332,19 @@ func TestIncidents(t *testing.T) {
 		t.Errorf("%+v, %v, said %s", reply, err, said)
 	}
 }
+
+// TestExtensionIsTold: every answer has the extension that is wanted, so that
+// an agent that is new, or was away, looks for the right one.
+func TestExtensionIsTold(t *testing.T) {
+	l := &ledger{}
+	sync := syncer(t, l)
+	if reply := sync(0); reply.Extension != nil {
+		t.Errorf("%+v is wanted, and none was", reply.Extension)
+	}
+	l.extension = &protocol.Extension{Name: "amlarc-compute", Revision: 3, Settings: map[string]string{"enableTraining": "True"}}
+	for range 2 {
+		if diff := cmp.Diff(l.extension, sync(0).Extension); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
