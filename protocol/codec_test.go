@@ -58,6 +58,27 @@ func of[M Message](name string, m, empty M) message {
 		}}
 }
 
+func settings() ComputeSettings {
+	return ComputeSettings{
+		DefaultInstanceType: "gpu",
+		InstanceTypes: map[string]InstanceType{"gpu": {NodeSelector: map[string]string{"sku": "v100"}, Resources: Amounts{
+			Requests: map[string]string{"cpu": "2"}, Limits: map[string]string{"nvidia.com/gpu": "1"}}}},
+		RunAsUser: ptr(int64(1000)), ImagePullSecrets: []string{"mirror"}, PriorityClass: "training",
+		Tolerations: []Toleration{{Key: "sku", Operator: "Equal", Value: "gpu", Effect: "NoExecute", TolerationSeconds: ptr(int64(300))}},
+	}
+}
+
+func found() *Found {
+	return &Found{
+		Time: noon,
+		Computes: []ComputeFound{{Name: "onprem", Revision: 7, Problems: []string{"p"}, Warnings: []string{"w"},
+			Types: []TypeFound{{Name: "gpu", Nodes: 3, Largest: 6, Fits: ptr(0)}}}},
+		Extension: &ExtensionFound{Revision: 8, State: Pending, Reason: "r", Components: []Component{{Name: "agent", Ready: true, Detail: "d"}}},
+		Inventory: Inventory{Nodes: 3, Ready: 2, Allocatable: map[string]string{"cpu": "8"}, Free: map[string]string{"cpu": "0"},
+			InstanceTypes: settings().InstanceTypes, Proxy: "http://proxy:3128", RoundTrip: 1500000},
+	}
+}
+
 // messages has every field of every message set.
 func messages() []message {
 	exit := 3
@@ -75,6 +96,12 @@ func messages() []message {
 			Trust:  &Trust{Keys: []RelayKey{signingKey().Public()}, CA: "-----BEGIN CERTIFICATE-----"},
 			Starts: []Start{{Attempt: 1, Job: iris()}}, Cancels: []Cancel{{Ref: ref, Compute: "onprem", Ended: true, Reason: NewReason(UserCanceled, "asked")}},
 			Missing: []Missing{{Ref: ref, Compute: "onprem", Latest: &running}}, Computes: []Compute{{Name: "onprem", Namespace: "train"}}, More: true}, new(SyncReply)),
+		of("sync-found", &Sync{Nonce: "n-0123456789abcdef", Session: "s-0123456789abcdef",
+			Room: []Room{{Compute: "onprem", InstanceType: "gpu", Free: 4}}, Found: found()}, new(Sync)),
+		of("sync-reply-computes", &SyncReply{Cluster: "onprem-1", Nonce: "n-0123456789abcdef", ValidSeconds: 20, Term: 2,
+			Starts:    []Start{{Attempt: 1, InstanceType: "gpu", Job: Job{Name: "j", Command: "true", Image: "a", Compute: "onprem", InstanceType: "gpu", Instances: 1}}},
+			Computes:  []Compute{{Name: "onprem", Namespace: "train", Revision: 7, ComputeSettings: settings()}},
+			Extension: &Extension{Name: "amlarc-compute", Revision: 8, Settings: map[string]string{"enableTraining": "True"}}}, new(SyncReply)),
 		of("event", &EventBatch{Events: []Event{event}}, new(EventBatch)),
 		of("event-reply", &EventReply{Results: []EventResult{{Ref: ref, Outcome: Folded}}}, new(EventReply)),
 		of("log", &LogChunk{Ref: ref, Rank: 1, From: LogPosition{}, To: LogPosition{Time: noon, Lines: 2}, Data: []byte("a\nb\n"), Gap: "rotated", EOF: true}, new(LogChunk)),

@@ -36,12 +36,12 @@ type ComputeSettings struct {
 type InstanceType struct {
 	// NodeSelector are labels that a node must have; none for any node.
 	NodeSelector map[string]string `json:"node_selector,omitempty"`
-	Resources    Resources         `json:"resources"`
+	Resources    Amounts           `json:"resources"`
 }
 
-// Resources are quantities of Kubernetes by the resource's name, such as "16Gi"
+// Amounts are quantities of Kubernetes by the resource's name, such as "16Gi"
 // of "memory".
-type Resources struct {
+type Amounts struct {
 	Requests map[string]string `json:"requests,omitempty"`
 	Limits   map[string]string `json:"limits,omitempty"`
 }
@@ -64,6 +64,10 @@ const (
 // BuiltinInstanceType is how the type of a compute without instance types is
 // shown.
 const BuiltinInstanceType = "defaultInstanceType"
+
+// ClusterDefaultType is the name of the InstanceType of amlarc.azureml.com that
+// is a cluster's default.
+const ClusterDefaultType = "defaultinstancetype"
 
 var (
 	labelValueRE = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
@@ -215,14 +219,23 @@ func (t *Toleration) validate() error {
 	return errors.Join(errs...)
 }
 
-// Type is the instance type of that name, empty for the built-in one of a
-// compute without types.
+// Type is the instance type of that name. The empty name is the default of a
+// compute that names none: the cluster's own default, where it has one, else
+// the built-in one.
 func (c *ComputeSettings) Type(name string) (InstanceType, bool) {
-	if name == "" && len(c.InstanceTypes) == 0 {
-		return InstanceType{}, true
+	if name == "" && c.DefaultInstanceType == "" {
+		return c.InstanceTypes[ClusterDefaultType], true
 	}
 	t, ok := c.InstanceTypes[name]
 	return t, ok
+}
+
+// TypeNames lists the instance types, for people.
+func (c *ComputeSettings) TypeNames() string {
+	if len(c.InstanceTypes) == 0 {
+		return "only the built-in one, which has no name to ask for"
+	}
+	return Cut(strings.Join(slices.Sorted(maps.Keys(c.InstanceTypes)), ", "), 400)
 }
 
 // Size is the bytes that the compute takes of an answer to a sync.

@@ -14,6 +14,8 @@ const (
 	// MaxComputeSettings bounds the JSON of all computes of a cluster: each
 	// answer to a sync carries them, with at least one start.
 	MaxComputeSettings = 64 << 10
+	// MaxFound bounds the JSON of what an agent found, beside all that it holds.
+	MaxFound = 64 << 10
 	// MaxReason bounds a reason's message; longer ones are cut.
 	MaxReason = 2 << 10
 

@@ -46,4 +46,5 @@ const (
 	PodFailed        ReasonCode = "PodFailed"        // the Job failed for another reason; its words
 	UserCanceled     ReasonCode = "UserCanceled"     // a user asked for it
 	ComputeDeleted   ReasonCode = "ComputeDeleted"   // the compute no longer exists
+	InstanceTypeGone ReasonCode = "InstanceTypeGone" // the compute has no such instance type, or one that Kubernetes cannot take
 )
