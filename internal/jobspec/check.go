@@ -11,6 +11,7 @@ type checker struct {
 	file     source
 	opts     Options
 	spec     Spec
+	compute  *ComputeSpec // nil where the file is a job's
 	problems []Problem
 }
 

@@ -1,5 +1,6 @@
 // Package jobspec turns a user's job file, a command job in the YAML of Azure
-// ML's CLI v2, into a checked [protocol.Job].
+// ML's CLI v2, into a checked [protocol.Job], and the file of a compute into its
+// checked settings ([ParseCompute]).
 //
 // [Parse] either returns a job that is ready to be submitted, with every
 // ${{inputs.x}} of the command resolved, or an [*Error] with all the problems

@@ -67,7 +67,7 @@ var resources = schema{
 			c.spec.Job.Instances = int(value)
 		}
 	}},
-	"instance_type":      {},
+	"instance_type":      {read: readInstanceType},
 	"shm_size":           {},
 	"docker_args":        {},
 	"locations":          {},
@@ -95,6 +95,18 @@ var environment = schema{
 	"description":      {},
 	"tags":             {},
 	"properties":       {},
+}
+
+func readInstanceType(c *checker, n *node, key string) {
+	text, ok := c.text(n, key)
+	if !ok {
+		return
+	}
+	if err := protocol.CheckInstanceType(text); err != nil && !strings.Contains(text, exprOpen) {
+		c.report(n.at, key, err.Error(), "`trainrelay compute show NAME` lists the instance types")
+	}
+	c.plain(n, key)
+	c.spec.Job.InstanceType = text
 }
 
 func readSection(keys schema) func(*checker, *node, string) {

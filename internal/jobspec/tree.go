@@ -47,6 +47,7 @@ type node struct {
 	at      place
 	block   bool // a block scalar, which begins on the line after at
 	entries []*entry
+	items   []*node // of a list
 }
 
 // entry is one key of a mapping.
@@ -72,18 +73,18 @@ func (c *checker) tree() *node {
 		}
 		if body != nil {
 			at := place{line: doc.Body.GetToken().Position.Line, column: 1}
-			c.report(at, "", "a second YAML document; a job file has one", "put each job into its own file")
+			c.report(at, "", "a second YAML document; "+c.what()+" has one", "put each into its own file")
 			return nil
 		}
 		body = doc.Body
 	}
 	if body == nil {
-		c.report(place{}, "", "is empty", "a job file has at least command, environment and compute")
+		c.report(place{}, "", "is empty", c.example())
 		return nil
 	}
 	root := c.convert(body, "")
 	if root.kind != mappingKind {
-		c.report(root.at, "", fmt.Sprintf("is %s, not a mapping of keys", root.kind), "a job file has lines such as `command: python train.py`")
+		c.report(root.at, "", fmt.Sprintf("is %s, not a mapping of keys", root.kind), c.example())
 		return nil
 	}
 	return root
@@ -173,6 +174,9 @@ func (c *checker) convert(n ast.Node, key string) *node {
 		out.kind, out.block, out.text = stringKind, true, n.Value.Value
 	case *ast.SequenceNode:
 		out.kind = listKind
+		for _, value := range n.Values {
+			out.items = append(out.items, c.convert(value, key))
+		}
 	case *ast.MappingNode:
 		out.kind = mappingKind
 		if !n.IsFlowStyle && len(n.Values) > 0 {
