@@ -45,6 +45,16 @@ func (f *File) Judge(job *batchv1.Job) (refusal, err error) {
 	return p.Judge(job), nil
 }
 
+// Place says by which rule no Job may be created in the namespace, or why there
+// is no policy that could say so; nil where Jobs may.
+func (f *File) Place(namespace string) error {
+	p, err := f.load()
+	if err != nil {
+		return err
+	}
+	return p.Place(namespace)
+}
+
 func (f *File) load() (*Policy, error) {
 	src, err := read(f.path)
 	if err != nil {

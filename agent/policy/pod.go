@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 )
+
+// controlPlane is what the keys of the taints begin with that keep pods off the
+// nodes of the control plane.
+const controlPlane = "node-role.kubernetes.io/"
 
 // confined refuses what no policy can allow. What is dangerous where it is
 // left out has to be set.
@@ -22,10 +27,19 @@ func confined(pod *corev1.PodSpec) error {
 		{pod.NodeName != "", "nodeName " + pod.NodeName}, // past the scheduler, and what taints keep away
 		{pod.ServiceAccountName != "" && pod.ServiceAccountName != "default", "service account " + pod.ServiceAccountName},
 		{pod.DeprecatedServiceAccount != "" && pod.DeprecatedServiceAccount != "default", "service account " + pod.DeprecatedServiceAccount},
+		{strings.HasPrefix(pod.PriorityClassName, "system-"), "priority class " + pod.PriorityClassName}, // it drives out what the cluster lives on
 		{ptr.Deref(pod.AutomountServiceAccountToken, true), "a service account token (automountServiceAccountToken is not false)"},
 	} {
 		if is.bad {
 			return never(is.what)
+		}
+	}
+	for _, t := range pod.Tolerations {
+		switch {
+		case t.Key == "":
+			return never("a toleration of every taint")
+		case strings.HasPrefix(t.Key, controlPlane):
+			return never("a toleration of " + t.Key)
 		}
 	}
 	for _, v := range pod.Volumes {

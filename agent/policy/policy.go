@@ -18,7 +18,8 @@
 // What is never allowed needs no key and cannot be switched on: privileged
 // containers, the node's files, network, processes or ports, added
 // capabilities, gaining privileges, another service account, a token of one,
-// SELinux options, naming the node, and running without seccomp.
+// SELinux options, naming the node, tolerations of the control plane or of every
+// taint, the priority classes system-*, and running without seccomp.
 //
 // # When things fail
 //
@@ -74,6 +75,14 @@ func (p *Policy) Judge(job *batchv1.Job) error {
 		if err := rule(); err != nil {
 			return fmt.Errorf("policy: %w", err)
 		}
+	}
+	return nil
+}
+
+// Place says why no Job may be created in the namespace; nil where Jobs may.
+func (p *Policy) Place(namespace string) error {
+	if err := p.namespace(namespace); err != nil {
+		return fmt.Errorf("policy: %w", err)
 	}
 	return nil
 }

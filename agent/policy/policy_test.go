@@ -145,6 +145,13 @@ func TestJudge(t *testing.T) {
 		{"host processes", "{}", pod(func(p *corev1.PodSpec) { p.HostPID = true }), "never allowed: hostPID"},
 		{"host IPC", "{}", pod(func(p *corev1.PodSpec) { p.HostIPC = true }), "never allowed: hostIPC"},
 		{"a node", "{}", pod(func(p *corev1.PodSpec) { p.NodeName = "n1" }), "never allowed: nodeName n1"},
+		{"the cluster's own priority", "{}", pod(func(p *corev1.PodSpec) { p.PriorityClassName = "system-node-critical" }), "never allowed: priority class system-node-critical"},
+		{"another priority", "{}", pod(func(p *corev1.PodSpec) { p.PriorityClassName = "training" }), ""},
+		{"every taint", "{}", pod(func(p *corev1.PodSpec) { p.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}} }), "never allowed: a toleration of every taint"},
+		{"the control plane", "{}", pod(func(p *corev1.PodSpec) {
+			p.Tolerations = []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists}}
+		}), "never allowed: a toleration of node-role.kubernetes.io/control-plane"},
+		{"a pool's taint", "{}", pod(func(p *corev1.PodSpec) { p.Tolerations = []corev1.Toleration{{Key: "sku", Value: "gpu"}} }), ""},
 		{"SELinux in the pod", "{}", pod(func(p *corev1.PodSpec) { p.SecurityContext.SELinuxOptions = &corev1.SELinuxOptions{Type: "spc_t"} }), "never allowed: SELinux options"},
 		{"SELinux", "{}", secured(func(s *corev1.SecurityContext) { s.SELinuxOptions = &corev1.SELinuxOptions{Type: "spc_t"} }), "container main: SELinux options"},
 		{"host port", "{}", main(func(c *corev1.Container) { c.Ports = []corev1.ContainerPort{{HostPort: 80}} }), "container main: hostPort 80"},
