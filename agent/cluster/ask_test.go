@@ -48,7 +48,7 @@ func serve(t *testing.T, s *session, answers map[string]any) {
 // TestAskWhereTheNamespaceWasTaken: a Job in a namespace that the agent was
 // once set up for is not gone because it cannot be seen any more.
 func TestAskWhereTheNamespaceWasTaken(t *testing.T) {
-	job := workload.Job(&protocol.Start{Attempt: 1, Job: protocol.Job{Name: "iris", Compute: "onprem", Instances: 1}}, "old", workload.Options{})
+	job := made(&protocol.Start{Attempt: 1, Job: protocol.Job{Name: "iris", Compute: "onprem", Instances: 1}}, "old")
 	job.TypeMeta = metav1.TypeMeta{Kind: "Job", APIVersion: "batch/v1"}
 	namespace := metav1.ObjectMeta{Name: "old"}
 	for _, tc := range []struct {

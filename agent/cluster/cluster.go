@@ -45,6 +45,9 @@ type Options struct {
 	Token func(protocol.Ref) string
 	// Open opens a sealed value.
 	Open func(seal.Purpose, *protocol.Sealed) ([]byte, error)
+	// InstanceTypes are those that the cluster itself has, which every compute
+	// has beside its own; nil for none.
+	InstanceTypes func() map[string]protocol.InstanceType
 	// Observe takes what became of an attempt, Version zero. It must not block.
 	Observe func(protocol.Event)
 	// Changed is called when a sync with the relay is worth while: room came
@@ -94,6 +97,9 @@ func New(o Options) (*Cluster, error) {
 		return nil, fmt.Errorf("cluster: options: %w", err)
 	}
 	o.Namespaces = slices.Compact(slices.Sorted(slices.Values(o.Namespaces)))
+	if o.InstanceTypes == nil {
+		o.InstanceTypes = func() map[string]protocol.InstanceType { return nil }
+	}
 	o.MaxUnscheduled = cmp.Or(o.MaxUnscheduled, DefaultMaxUnscheduled)
 	o.MaxLive = cmp.Or(o.MaxLive, DefaultMaxLive)
 	o.LostAfter = cmp.Or(o.LostAfter, DefaultLostAfter)

@@ -33,7 +33,11 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 		return nil
 	}
 	jobs := s.o.Client.BatchV1().Jobs(namespace)
-	want := workload.Job(&g.start, namespace, s.o.Workload)
+	on := s.equipped(g.compute)
+	want, err := workload.Job(&g.start, &on, s.o.Workload)
+	if err != nil {
+		return s.forbid(ctx, ref, a, protocol.NewReason(protocol.InstanceTypeGone, "%v", err))
+	}
 	refusal, err := s.o.Policy.Judge(want)
 	if err != nil {
 		s.o.Changed() // the relay is to hear of it before it grants more

@@ -18,12 +18,21 @@ import (
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
+// made is the Job of a start on a compute without settings.
+func made(start *protocol.Start, namespace string) *batchv1.Job {
+	job, err := workload.Job(start, &protocol.Compute{Name: "onprem", Namespace: namespace}, workload.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return job
+}
+
 // jobOf is the Job of an attempt with an hour's timeout.
 func jobOf(ranks int, change ...func(*batchv1.Job)) *batchv1.Job {
-	job := workload.Job(&protocol.Start{Attempt: 1, Job: protocol.Job{
+	job := made(&protocol.Start{Attempt: 1, Job: protocol.Job{
 		Name: "iris", Command: "true", Image: "sklearn", Compute: "onprem", Instances: ranks, TimeoutSeconds: 3600,
 		Code: "sha256:" + strings.Repeat("0", 64),
-	}}, "train", workload.Options{})
+	}}, "train")
 	for _, c := range change {
 		c(job)
 	}
@@ -215,7 +224,7 @@ func TestDerive(t *testing.T) {
 		{"killed", jobOf(1, failed), []*corev1.Pod{podOf(jobOf(1), 0, exits("main", 137, "Error", "", 0))}, nil, "Failed; ExitCode: exit code 137 (SIGKILL); exit 137"},
 		{"exit code, pod gone", jobOf(1, failed), nil, nil, "Failed; ExitCode: exit code 3; exit 3"},
 		{"out of memory", jobOf(1, failed), []*corev1.Pod{podOf(jobOf(1), 0, exits("main", 137, "OOMKilled", "", 0))}, nil,
-			"Failed; OOMKilled: the memory limit of 2Gi was exceeded; exit code 137 (SIGKILL); exit 137"},
+			"Failed; OOMKilled: the memory limit of 4Gi was exceeded; exit code 137 (SIGKILL); exit 137"},
 		{"no shell in the image", jobOf(1, failed), []*corev1.Pod{podOf(jobOf(1), 0, exits("main", 128, "StartError", `exec: "/bin/sh": no such file`, 0))}, nil,
 			`Failed; ContainerConfig: StartError: exec: "/bin/sh": no such file; exit 128`},
 		{"code not fetched", jobOf(1, failed), []*corev1.Pod{podOf(jobOf(1), 0, exits("code", 1, "Error", "the gateway answers 403", 0))}, nil,

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -42,41 +44,79 @@ func (a *attempt) creatable(now time.Time) bool {
 	return a.start != nil && now.Before(a.start.deadline)
 }
 
-// room counts from the views and from what they do not show yet. A compute
-// whose namespace the agent does not watch has room too: its attempts are to
-// come, and to end with the reason.
+// place is an instance type of a compute.
+type place struct{ compute, instanceType string }
+
+// room counts from the views and from what they do not show yet. Jobs without
+// nodes take the room of their instance type only; live ones that of the whole
+// compute. A compute whose namespace the agent does not watch has room too: its
+// attempts are to come, and to end with the reason.
 func (s *session) room(computes []protocol.Compute) []protocol.Room {
 	hidden := s.hidden()
 	rooms := make([]protocol.Room, 0, len(computes))
 	for _, c := range computes {
-		live, unscheduled := hidden[c.Name], hidden[c.Name]
+		c = s.equipped(c)
+		live, unscheduled := 0, make(map[string]int)
+		for at, n := range hidden {
+			if at.compute == c.Name {
+				live += n
+				unscheduled[at.instanceType] += n
+			}
+		}
 		if v := s.views[c.Namespace]; v != nil {
 			for _, job := range indexed[*batchv1.Job](v.jobs, byCompute, c.Name) {
 				live++
 				if !scheduled(job, v.podsOf(job)) {
-					unscheduled++
+					unscheduled[job.Labels[workload.LabelInstanceType]]++
 				}
 			}
 		}
-		free := min(s.o.MaxLive-live, s.o.MaxUnscheduled-unscheduled)
-		rooms = append(rooms, protocol.Room{Compute: c.Name, Free: max(0, free)})
+		left := s.o.MaxLive - live
+		for _, name := range typesOf(&c) {
+			free := max(0, min(left, s.o.MaxUnscheduled-unscheduled[name]))
+			left -= free
+			rooms = append(rooms, protocol.Room{Compute: c.Name, InstanceType: name, Free: free})
+		}
 	}
 	return rooms
 }
 
-// hidden counts, by compute, what takes room and is in no view yet.
-func (s *session) hidden() map[string]int {
+// typesOf names the instance types of a compute, the default one first.
+func typesOf(c *protocol.Compute) []string {
+	names := []string{c.DefaultInstanceType}
+	for _, name := range slices.Sorted(maps.Keys(c.InstanceTypes)) {
+		if name != c.DefaultInstanceType {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// equipped is the compute with the instance types that the cluster itself has.
+func (s *session) equipped(c protocol.Compute) protocol.Compute {
+	own := s.o.InstanceTypes()
+	if len(own) == 0 {
+		return c
+	}
+	types := maps.Clone(own)
+	maps.Copy(types, c.InstanceTypes)
+	c.InstanceTypes = types
+	return c
+}
+
+// hidden counts what takes room and is in no view yet.
+func (s *session) hidden() map[place]int {
 	now := time.Now()
-	count := make(map[string]int)
+	count := make(map[place]int)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ref, a := range s.attempts {
 		switch {
 		case a.ended:
 		case a.job == nil && a.creatable(now):
-			count[a.start.compute.Name]++
+			count[place{a.start.compute.Name, a.start.start.InstanceType}]++
 		case a.job != nil && !a.live.IsZero() && s.job(ref) == nil:
-			count[a.job.Labels[workload.LabelCompute]]++
+			count[place{a.job.Labels[workload.LabelCompute], a.job.Labels[workload.LabelInstanceType]}]++
 		}
 	}
 	return count

@@ -20,7 +20,7 @@ func idle(t *testing.T) (s *session, observed *[]protocol.Event) {
 	t.Helper()
 	observed = new([]protocol.Event)
 	s = newSession(&Options{
-		Namespaces: []string{"train"}, LostAfter: time.Minute, MaxLive: 10, MaxUnscheduled: 5, Changed: func() {},
+		Namespaces: []string{"train"}, LostAfter: time.Minute, MaxLive: 10, MaxUnscheduled: 5, Changed: func() {}, InstanceTypes: func() map[string]protocol.InstanceType { return nil },
 		Observe: func(e protocol.Event) { *observed = append(*observed, e) },
 	})
 	t.Cleanup(s.queue.ShutDown)

@@ -23,8 +23,9 @@ const (
 // Identity says whose a Job is.
 type Identity struct {
 	protocol.Ref
-	Digest  string // of the job's specification
-	Compute string
+	Digest       string // of the job's specification
+	Compute      string
+	InstanceType string
 }
 
 // Identify reads the identity of a Job or pod that the agent made. It refuses
@@ -36,9 +37,10 @@ func Identify(meta metav1.Object) (Identity, error) {
 		return Identity{}, fmt.Errorf("%s/%s: annotation %s is %q, not a number", meta.GetNamespace(), meta.GetName(), AnnotationAttempt, notes[AnnotationAttempt])
 	}
 	id := Identity{
-		Ref:     protocol.Ref{Job: notes[AnnotationJob], Attempt: attempt},
-		Digest:  notes[AnnotationDigest],
-		Compute: meta.GetLabels()[LabelCompute],
+		Ref:          protocol.Ref{Job: notes[AnnotationJob], Attempt: attempt},
+		Digest:       notes[AnnotationDigest],
+		Compute:      meta.GetLabels()[LabelCompute],
+		InstanceType: meta.GetLabels()[LabelInstanceType],
 	}
 	if err := id.Ref.Validate(); err != nil {
 		return Identity{}, fmt.Errorf("%s/%s: annotations: %w", meta.GetNamespace(), meta.GetName(), err)

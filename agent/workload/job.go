@@ -21,13 +21,21 @@ const (
 	RuleExitCode   = 1
 )
 
-// Job makes the Job of an attempt in a namespace.
-func Job(start *protocol.Start, namespace string, o Options) *batchv1.Job {
+// Job makes the Job of an attempt on a compute, which must have the start's
+// instance type. It fails where that is none that Kubernetes could take.
+func Job(start *protocol.Start, on *protocol.Compute, o Options) (*batchv1.Job, error) {
 	ref, job := start.Ref(), &start.Job
+	pod, err := podSpec(start, on, o)
+	if err != nil {
+		return nil, err
+	}
 	labels := map[string]string{
 		LabelManagedBy:                 ManagedBy,
 		"app.kubernetes.io/managed-by": ManagedBy,
 		LabelCompute:                   job.Compute,
+	}
+	if start.InstanceType != "" {
+		labels[LabelInstanceType] = start.InstanceType
 	}
 	notes := map[string]string{
 		AnnotationJob:     ref.Job,
@@ -44,7 +52,7 @@ func Job(start *protocol.Start, namespace string, o Options) *batchv1.Job {
 	instances := int32(job.Instances)
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{Name: Name(ref), Namespace: namespace, Labels: labels, Annotations: jobNotes},
+		ObjectMeta: metav1.ObjectMeta{Name: Name(ref), Namespace: on.Namespace, Labels: labels, Annotations: jobNotes},
 		Spec: batchv1.JobSpec{
 			CompletionMode:       ptr.To(batchv1.IndexedCompletion),
 			Completions:          &instances,
@@ -54,10 +62,10 @@ func Job(start *protocol.Start, namespace string, o Options) *batchv1.Job {
 			PodFailurePolicy:     failurePolicy(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: notes},
-				Spec:       podSpec(start, o),
+				Spec:       pod,
 			},
 		},
-	}
+	}, nil
 }
 
 // failurePolicy fails the Job at the first failure. The backoff limit of 0
@@ -79,26 +87,41 @@ func failurePolicy() *batchv1.PodFailurePolicy {
 	}}
 }
 
-func podSpec(start *protocol.Start, o Options) corev1.PodSpec {
+func podSpec(start *protocol.Start, on *protocol.Compute, o Options) (corev1.PodSpec, error) {
 	job := &start.Job
+	kind, ok := on.Type(start.InstanceType)
+	if !ok {
+		return corev1.PodSpec{}, fmt.Errorf("compute %s has no instance type %q; it has %s", on.Name, start.InstanceType, on.TypeNames())
+	}
+	takes, err := ResourcesOf(&kind)
+	if err != nil {
+		return corev1.PodSpec{}, fmt.Errorf("instance type %s of compute %s: %w", start.InstanceType, on.Name, err)
+	}
 	spec := corev1.PodSpec{
+		NodeSelector:                 kind.NodeSelector,
+		Tolerations:                  TolerationsOf(on),
+		PriorityClassName:            on.PriorityClass,
 		RestartPolicy:                corev1.RestartPolicyNever,
 		AutomountServiceAccountToken: ptr.To(false),
 		EnableServiceLinks:           ptr.To(false),
 		SecurityContext: &corev1.PodSecurityContext{
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			RunAsUser:      on.RunAsUser,
 		},
 		Containers: []corev1.Container{{
 			Name:                     MainContainer,
 			Image:                    fullImage(job.Image),
 			Command:                  []string{"/bin/sh", "-c", literal(job.Command)},
 			Env:                      append(environment(job), secretVariables(start)...),
-			Resources:                resources("100m", "2Gi", "2", "2Gi"), // Azure's default instance type
+			Resources:                takes,
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			SecurityContext:          confined(),
 		}},
 	}
-	for _, name := range o.ImagePullSecrets {
+	if on.RunAsUser != nil && *on.RunAsUser > 0 {
+		spec.SecurityContext.RunAsNonRoot = ptr.To(true)
+	}
+	for _, name := range slices.Concat(o.ImagePullSecrets, on.ImagePullSecrets) {
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 	}
 	if job.PullSecret != nil {
@@ -110,7 +133,7 @@ func podSpec(start *protocol.Start, o Options) corev1.PodSpec {
 	if job.Code != "" {
 		addCode(&spec, start, o)
 	}
-	return spec
+	return spec, nil
 }
 
 // environment is what the job's file sets over what Azure ML sets and is true

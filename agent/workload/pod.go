@@ -32,7 +32,7 @@ func addCode(spec *corev1.PodSpec, start *protocol.Start, o Options) {
 			"--digest", start.Job.Code,
 			"--dir", codeDir,
 		},
-		Resources:                resources("50m", "64Mi", "1", "256Mi"),
+		Resources:                fetching(),
 		VolumeMounts:             []corev1.VolumeMount{code, {Name: "token", MountPath: tokenDir, ReadOnly: true}},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          confined(),
@@ -56,12 +56,13 @@ func confined() *corev1.SecurityContext {
 	}
 }
 
-func resources(cpu, memory, maxCPU, maxMemory string) corev1.ResourceRequirements {
+// fetching is what fetching code takes.
+func fetching() corev1.ResourceRequirements {
 	list := func(cpu, memory string) corev1.ResourceList {
 		return corev1.ResourceList{
 			corev1.ResourceCPU:    resource.MustParse(cpu),
 			corev1.ResourceMemory: resource.MustParse(memory),
 		}
 	}
-	return corev1.ResourceRequirements{Requests: list(cpu, memory), Limits: list(maxCPU, maxMemory)}
+	return corev1.ResourceRequirements{Requests: list("50m", "64Mi"), Limits: list("1", "256Mi")}
 }

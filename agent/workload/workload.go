@@ -41,6 +41,8 @@ import (
 const (
 	LabelManagedBy = "trainrelay.dev/managed-by"
 	LabelCompute   = "trainrelay.dev/compute"
+	// LabelInstanceType is missing where the compute has no instance types.
+	LabelInstanceType = "trainrelay.dev/instance-type"
 
 	// ManagedBy is the value of LabelManagedBy.
 	ManagedBy = "trainrelay-agent"

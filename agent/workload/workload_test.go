@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"pgregory.net/rapid"
@@ -50,16 +51,50 @@ func sealed() *protocol.Start {
 	}}
 }
 
+// gpus is a start on a compute that says all that one can say.
+func gpus() (*protocol.Start, *protocol.Compute) {
+	user, seconds := int64(1000), int64(300)
+	return &protocol.Start{Attempt: 1, InstanceType: "gpu_instance", Job: protocol.Job{
+			Name: "resnet", Command: "nvidia-smi", Image: "cuda:1", Compute: "onprem", Instances: 1,
+		}}, &protocol.Compute{Name: "onprem", Namespace: "amlarc-testing", ComputeSettings: protocol.ComputeSettings{
+			DefaultInstanceType: "gpu_instance",
+			InstanceTypes: map[string]protocol.InstanceType{"gpu_instance": {
+				NodeSelector: map[string]string{"accelerator": "nvidia-tesla-k80"},
+				Resources: protocol.Amounts{
+					Requests: map[string]string{"cpu": "2", "memory": "16Gi", "nvidia.com/gpu": "1"},
+					Limits:   map[string]string{"cpu": "2", "memory": "16Gi", "nvidia.com/gpu": "1"},
+				},
+			}},
+			RunAsUser: &user, ImagePullSecrets: []string{"mirror"}, PriorityClass: "training",
+			Tolerations: []protocol.Toleration{{Key: "sku", Operator: "Equal", Value: "gpu", Effect: "NoExecute", TolerationSeconds: &seconds}},
+		}}
+}
+
+// made is the Job of a start on a compute without settings.
+func made(t interface{ Fatal(...any) }, start *protocol.Start) *batchv1.Job {
+	job, err := Job(start, &protocol.Compute{Name: "onprem", Namespace: "train"}, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
 func TestGolden(t *testing.T) {
-	irisJob := Job(iris(), "train", options)
+	start, compute := gpus()
+	gpu, err := Job(start, compute, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	irisJob := made(t, iris())
 	irisJob.UID = "00000000-0000-0000-0000-000000000001"
 	secret := Secret(irisJob, "the token")
 	env, pull := EnvSecret(irisJob, map[string][]byte{"HF_TOKEN": []byte("hush")}), PullSecret(irisJob, []byte(`{"auths":{}}`))
 	irisJob.UID = ""
 	for name, object := range map[string]any{
 		"job":    irisJob,
-		"ranks":  Job(ranks(), "train", options),
-		"sealed": Job(sealed(), "train", options),
+		"ranks":  made(t, ranks()),
+		"gpu":    gpu,
+		"sealed": made(t, sealed()),
 		"secret": secret,
 		"env":    env,
 		"pull":   pull,
@@ -102,7 +137,7 @@ func TestImageIsInFull(t *testing.T) {
 	} {
 		start := iris()
 		start.Job.Image = given
-		if got := Job(start, "train", options).Spec.Template.Spec.Containers[0].Image; got != want {
+		if got := made(t, start).Spec.Template.Spec.Containers[0].Image; got != want {
 			t.Errorf("%s became %s, want %s", given, got, want)
 		}
 	}
@@ -110,7 +145,7 @@ func TestImageIsInFull(t *testing.T) {
 
 // TestTokenIsOnlyInTheSecret: whoever may read Jobs and pods learns no token.
 func TestTokenIsOnlyInTheSecret(t *testing.T) {
-	job := Job(iris(), "train", options)
+	job := made(t, iris())
 	for _, volume := range job.Spec.Template.Spec.Volumes {
 		for _, mount := range job.Spec.Template.Spec.Containers[0].VolumeMounts {
 			if volume.Secret != nil && mount.Name == volume.Name {
@@ -126,7 +161,7 @@ func TestTokenIsOnlyInTheSecret(t *testing.T) {
 // TestSealed: the boxes come back as they went in, and only the Job has them.
 func TestSealed(t *testing.T) {
 	start := sealed()
-	job := Job(start, "train", options)
+	job := made(t, start)
 	got, err := Sealed(job)
 	if diff := cmp.Diff(Boxes{Env: start.Job.SecretEnv, Pull: start.Job.PullSecret}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -134,7 +169,7 @@ func TestSealed(t *testing.T) {
 	if note, has := job.Spec.Template.Annotations[AnnotationSealed]; has {
 		t.Errorf("the pods have the boxes, too: %s", note)
 	}
-	if got, err := Sealed(Job(iris(), "train", options)); err != nil || got.Env != nil || got.Pull != nil {
+	if got, err := Sealed(made(t, iris())); err != nil || got.Env != nil || got.Pull != nil {
 		t.Errorf("a job without secrets has %v, %v", got, err)
 	}
 	job.Annotations[AnnotationSealed] = "{"
@@ -187,7 +222,7 @@ func TestName(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	start := iris()
-	job := Job(start, "train", options)
+	job := made(t, start)
 	id, err := IdentifyJob(job)
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +248,7 @@ func TestIdentity(t *testing.T) {
 		"no job":          func(n map[string]string) { delete(n, AnnotationJob) },
 		"another's notes": func(n map[string]string) { n[AnnotationAttempt] = "2" },
 	} {
-		job := Job(start, "train", options)
+		job := made(t, start)
 		spoil(job.Annotations)
 		if id, err := IdentifyJob(job); err == nil {
 			t.Errorf("%s: taken for %+v", name, id)
@@ -222,7 +257,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestStopping(t *testing.T) {
-	job := Job(iris(), "train", options)
+	job := made(t, iris())
 	if got := Stopping(job); got != nil {
 		t.Errorf("a new Job is stopping: %+v", got)
 	}
@@ -254,7 +289,7 @@ func TestUserEnvironmentWins(t *testing.T) {
 	start := iris()
 	start.Job.Env = map[string]string{"AZUREML_CR_NODE_RANK": "mine", "AZUREML_RUN_ID": "mine"}
 	seen := map[string]string{}
-	for _, e := range Job(start, "train", options).Spec.Template.Spec.Containers[0].Env {
+	for _, e := range made(t, start).Spec.Template.Spec.Containers[0].Env {
 		if _, twice := seen[e.Name]; twice {
 			t.Errorf("%s is set twice", e.Name)
 		}
