@@ -7,6 +7,9 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
+// place is an instance type of a compute.
+type place struct{ compute, instanceType string }
+
 // grant fills the starts: what was claimed and got lost on its way, then what
 // the queue offers, as far as there is room in the cluster and space in the
 // answer.
@@ -15,13 +18,15 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 	for _, target := range reply.Computes {
 		mine[target.Name] = true
 	}
-	free := map[string]int{}
+	free := map[place]int{}
+	listed := map[string]bool{}
 	for _, room := range rooms {
 		if mine[room.Compute] {
-			free[room.Compute] = room.Free
+			free[place{room.Compute, room.InstanceType}] = room.Free
+			listed[room.Compute] = true
 		}
 	}
-	if s.grantAgain(ctx, c, again, free, space, reply) {
+	if s.grantAgain(ctx, c, again, listed, free, space, reply) {
 		reply.More = true
 		return
 	}
@@ -29,7 +34,8 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 		return
 	}
 	for _, room := range rooms {
-		more, err := s.claim(ctx, name, room.Compute, free[room.Compute], space, reply)
+		at := place{room.Compute, room.InstanceType}
+		more, err := s.claim(ctx, name, at, free[at], space, reply)
 		if err != nil {
 			// What fails for one job fails for all. The rest waits for the
 			// next sync, not for one at once.
@@ -40,22 +46,22 @@ func (s *Service) grant(ctx context.Context, name string, c *cluster, rooms []pr
 			reply.More = true
 			return
 		}
-		delete(free, room.Compute) // a compute that is listed twice has its room once
+		delete(free, at) // what is listed twice has its room once
 	}
 	c.starts = protocol.Ref{} // all had their turn; the next answer begins anew
 }
 
 // grantAgain answers starts again whose answer the agent did not get, going on
 // behind those that the answer before had. All of them count against the room.
-// It reports whether some are left for which there is no space.
-func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, free map[string]int, space *budget, reply *protocol.SyncReply) (more bool) {
+// Those of an instance type that the compute has lost are answered, too: the
+// agent ends them and says why. It reports whether some are left for which there
+// is no space.
+func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, listed map[string]bool, free map[place]int, space *budget, reply *protocol.SyncReply) (more bool) {
 	for _, claim := range again {
-		if _, listed := free[claim.Compute]; listed {
-			free[claim.Compute]--
-		}
+		free[place{claim.Compute, claim.InstanceType}]--
 	}
 	for _, claim := range again {
-		if _, listed := free[claim.Compute]; !listed || compare(claim.Ref, c.starts) <= 0 {
+		if !listed[claim.Compute] || compare(claim.Ref, c.starts) <= 0 {
 			continue
 		}
 		job, err := s.opts.Records.Spec(ctx, claim.Job)
@@ -66,7 +72,7 @@ func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, fre
 			}
 			continue
 		}
-		start := protocol.Start{Attempt: claim.Attempt, Job: job}
+		start := protocol.Start{Attempt: claim.Attempt, Job: job, InstanceType: claim.InstanceType}
 		if !fits(start, space, reply) {
 			return true
 		}
@@ -81,14 +87,14 @@ func (s *Service) grantAgain(ctx context.Context, c *cluster, again []Claim, fre
 // more, before the rest waits for the next sync.
 const spareOffers = 50
 
-// claim claims what the queue offers to a compute, at most n jobs. It reports
+// claim claims what the queue offers to an instance type, at most n jobs. It reports
 // whether some are left for which there is no space. It stops at an error.
-func (s *Service) claim(ctx context.Context, name, compute string, n int, space *budget, reply *protocol.SyncReply) (more bool, err error) {
+func (s *Service) claim(ctx context.Context, name string, at place, n int, space *budget, reply *protocol.SyncReply) (more bool, err error) {
 	if n <= 0 {
 		return false, nil
 	}
-	for _, job := range s.opts.Queue.Next(compute, min(n, protocol.MaxStarts)+spareOffers) {
-		start, err := s.claimOne(ctx, name, job, space, reply)
+	for _, job := range s.opts.Queue.Next(at.compute, at.instanceType, min(n, protocol.MaxStarts)+spareOffers) {
+		start, err := s.claimOne(ctx, name, job, at, space, reply)
 		switch {
 		case errors.Is(err, ErrGone):
 			s.opts.Log.Warn().Err(err).Str("job", job).Msg("cannot grant a job")
@@ -111,13 +117,13 @@ func (s *Service) claim(ctx context.Context, name, compute string, n int, space 
 var errNoSpace = errors.New("no space")
 
 // claimOne claims one job, where its start fits into the answer.
-func (s *Service) claimOne(ctx context.Context, name, job string, space *budget, reply *protocol.SyncReply) (protocol.Start, error) {
+func (s *Service) claimOne(ctx context.Context, name, job string, at place, space *budget, reply *protocol.SyncReply) (protocol.Start, error) {
 	spec, err := s.opts.Records.Spec(ctx, job)
 	if err != nil {
 		return protocol.Start{}, err
 	}
 	// The number of the attempt takes as many bytes as any other.
-	start := protocol.Start{Attempt: protocol.MaxAttempts, Job: spec}
+	start := protocol.Start{Attempt: protocol.MaxAttempts, Job: spec, InstanceType: at.instanceType}
 	before := *space
 	if !fits(start, space, reply) {
 		return start, errNoSpace

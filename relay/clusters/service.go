@@ -55,14 +55,15 @@ var ErrGone = errors.New("the job is not to be had")
 // Claim is an attempt that a cluster claimed and has not ended.
 type Claim struct {
 	protocol.Ref
-	Compute string
-	Latest  *protocol.Event  // nil when nothing was said of it yet
-	Cancel  *protocol.Reason // nil when it may go on
+	Compute      string
+	InstanceType string
+	Latest       *protocol.Event  // nil when nothing was said of it yet
+	Cancel       *protocol.Reason // nil when it may go on
 }
 
 // Queue knows whose turn is next.
 type Queue interface {
-	Next(compute string, n int) []string
+	Next(compute, instanceType string, n int) []string
 }
 
 // Options of a service.

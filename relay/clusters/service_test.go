@@ -21,6 +21,7 @@ import (
 // and turns are what is tested here; the real ones are under test in relay.
 type ledger struct {
 	queue     []string
+	byType    map[string][]string // the queue, where instance types matter
 	spec      protocol.Job
 	claims    []Claim
 	claimErr  error
@@ -63,6 +64,9 @@ func (l *ledger) Claim(_ context.Context, _, job string) (int, bool, error) {
 	if l.claimErr != nil {
 		return 0, false, l.claimErr
 	}
+	if l.byType != nil {
+		return 1, true, nil
+	}
 	for i, name := range l.queue {
 		if name == job {
 			l.queue = append(l.queue[:i:i], l.queue[i+1:]...)
@@ -88,7 +92,12 @@ func (l *ledger) Report(_ context.Context, _ string, said *protocol.Sync) ([]pro
 }
 func (l *ledger) Seen(string, *protocol.Sync, int) {}
 
-func (l *ledger) Next(_ string, n int) []string { return l.queue[:min(n, len(l.queue))] }
+func (l *ledger) Next(_, kind string, n int) []string {
+	if l.byType != nil {
+		return l.byType[kind]
+	}
+	return l.queue[:min(n, len(l.queue))]
+}
 
 func (l *ledger) queued(n int) {
 	for i := range n {
@@ -268,6 +277,33 @@ func TestRequestOver(t *testing.T) {
 	s.grant(ctx, "c", c, []protocol.Room{{Compute: "c", Free: 200}}, l.claims, &budget{protocol.MaxMessage}, reply)
 	if l.read != 1 || reply.More {
 		t.Errorf("%d specifications read, more %v", l.read, reply.More)
+	}
+}
+
+// TestRoomByType: each instance type has its own room, and its own jobs; what was
+// granted of a type that the agent does not list any more is granted again all
+// the same, so that the agent ends it.
+func TestRoomByType(t *testing.T) {
+	l := &ledger{spec: protocol.Job{Command: "true"}, byType: map[string][]string{"gpu": {"g1", "g2"}, "cpu": {"c1"}},
+		claims: []Claim{{Ref: protocol.Ref{Job: "again", Attempt: 1}, Compute: "c", InstanceType: "gpu"}, {Ref: protocol.Ref{Job: "lost", Attempt: 1}, Compute: "c", InstanceType: "gone"}}}
+	s := service(l)
+	sync := func(m protocol.Sync) *protocol.SyncReply {
+		m.Nonce, m.Session = "0123456789abcdef", "0123456789abcdef"
+		reply, err := s.Sync(t.Context(), "c", &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	sync(protocol.Sync{Full: true, Last: true})
+	reply := sync(protocol.Sync{Room: []protocol.Room{{Compute: "c", InstanceType: "gpu", Free: 2}, {Compute: "c", InstanceType: "cpu", Free: 5}}})
+	var got []string
+	for _, start := range reply.Starts {
+		got = append(got, start.Job.Name+" on "+start.InstanceType)
+	}
+	// "again" takes one of the two places of its type.
+	if diff := cmp.Diff([]string{"again on gpu", "lost on gone", "g1 on gpu", "c1 on cpu"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 // Claim is an attempt that a cluster claimed and has not ended.
 type Claim struct {
 	protocol.Ref
-	Compute string
+	Compute      string
+	InstanceType string
 	// Latest is the last observation; nil when nothing was said of it yet.
 	Latest *protocol.Event
 	// Cancel is why it shall end; nil when nobody wants that.
@@ -26,7 +27,7 @@ func (s *Store) Claims(cluster string) []Claim {
 		if a == nil || a.Cluster != cluster {
 			continue
 		}
-		c := Claim{Ref: protocol.Ref{Job: rec.Name, Attempt: len(rec.Attempts)}, Compute: rec.Compute, Latest: a.Latest}
+		c := Claim{Ref: protocol.Ref{Job: rec.Name, Attempt: len(rec.Attempts)}, Compute: rec.Compute, InstanceType: rec.InstanceType, Latest: a.Latest}
 		if rec.Cancel != nil {
 			c.Cancel = rec.Cancel.Reason
 		}

@@ -22,13 +22,13 @@ type record struct {
 
 // intern shares the strings that many records have in common.
 func (r *record) intern() {
-	for _, s := range []*string{&r.Compute, &r.CreatedBy, &r.Experiment} {
+	for _, s := range []*string{&r.Compute, &r.InstanceType, &r.CreatedBy, &r.Experiment} {
 		*s = unique.Make(*s).Value()
 	}
 }
 
 func (r *record) queued() Queued {
-	return Queued{Name: r.Name, Compute: r.Compute, Priority: r.Priority, Created: r.Created}
+	return Queued{Name: r.Name, Compute: r.Compute, InstanceType: r.InstanceType, Priority: r.Priority, Created: r.Created}
 }
 
 // age orders records by the time of their acceptance.
@@ -203,7 +203,20 @@ func (x *index) load(compute, cluster string) (queued, live int) {
 	return x.waiting[compute], live
 }
 
-// live returns the live records of a cluster, by name.
+// kinds counts a compute's queued and live jobs by instance type.
+func (x *index) kinds(compute string) map[string]int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	count := map[string]int{}
+	for _, rec := range x.jobs {
+		if rec.Compute == compute && (rec.claimable() || rec.live() != nil) {
+			count[rec.InstanceType]++
+		}
+	}
+	return count
+}
+
+// live returns the live record of a cluster, by name.
 func (x *index) live(cluster string) []*record {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -11,13 +11,15 @@ import (
 // writer; the job's state is derived from them and stored nowhere.
 type Status struct {
 	// What the order and the lists need, fixed when the job was accepted.
-	Digest      string    `json:"digest"`
-	Compute     string    `json:"compute"`
-	Priority    int       `json:"priority,omitempty"`
-	Created     time.Time `json:"created"`
-	CreatedBy   string    `json:"created_by,omitempty"`
-	DisplayName string    `json:"display_name,omitempty"`
-	Experiment  string    `json:"experiment,omitempty"`
+	Digest  string `json:"digest"`
+	Compute string `json:"compute"`
+	// InstanceType is the one asked for, or what was the default.
+	InstanceType string    `json:"instance_type,omitempty"`
+	Priority     int       `json:"priority,omitempty"`
+	Created      time.Time `json:"created"`
+	CreatedBy    string    `json:"created_by,omitempty"`
+	DisplayName  string    `json:"display_name,omitempty"`
+	Experiment   string    `json:"experiment,omitempty"`
 	// MaxAttempts is fixed too: were it a setting, an end could be undone.
 	MaxAttempts int `json:"max_attempts"`
 

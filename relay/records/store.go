@@ -46,10 +46,11 @@ type Queue interface {
 
 // Queued is a job that waits for a claim.
 type Queued struct {
-	Name     string
-	Compute  string
-	Priority int
-	Created  time.Time
+	Name         string
+	Compute      string
+	InstanceType string
+	Priority     int
+	Created      time.Time
 }
 
 // Options of a store.
