@@ -20,6 +20,7 @@ import (
 	"github.com/trainrelay/trainrelay/agent/cluster"
 	"github.com/trainrelay/trainrelay/agent/extension"
 	"github.com/trainrelay/trainrelay/agent/gateway"
+	"github.com/trainrelay/trainrelay/agent/inventory"
 	"github.com/trainrelay/trainrelay/agent/link"
 	"github.com/trainrelay/trainrelay/agent/logs"
 	"github.com/trainrelay/trainrelay/agent/policy"
@@ -39,6 +40,8 @@ type rooms struct {
 	gateway *gateway.Gateway
 	// extension says what there is of the extension that the relay wants.
 	extension *extension.Extension
+	// inventory says what the cluster has, and whether its computes can work.
+	inventory *inventory.Inventory
 }
 
 // furnish makes the rooms. Link and cluster know each other; neither does
@@ -54,11 +57,12 @@ func (a *Agent) furnish() (err error) {
 		return err
 	}
 	r.cluster, err = cluster.New(cluster.Options{
-		Client:     a.client,
-		Namespaces: a.o.Namespaces,
-		Workload:   a.o.Workload,
-		Policy:     rules,
-		Token:      tokens.Token,
+		Client:        a.client,
+		Namespaces:    a.o.Namespaces,
+		Workload:      a.o.Workload,
+		Policy:        rules,
+		Token:         tokens.Token,
+		InstanceTypes: func() map[string]protocol.InstanceType { return r.inventory.InstanceTypes() },
 		Open: func(p seal.Purpose, sealed *protocol.Sealed) ([]byte, error) {
 			return seal.Open(a.o.SealSeeds, p, sealed)
 		},
@@ -77,6 +81,8 @@ func (a *Agent) furnish() (err error) {
 		Workloads:  r.cluster,
 		Info:       a.info,
 		Check:      a.checked.Load,
+		Found:      func() *protocol.Found { return r.inventory.Found() },
+		Wanted:     func(c []protocol.Compute, e *protocol.Extension) { r.inventory.Want(c, e) },
 		Trust:      a.o.Trust,
 		SaveTrust:  a.o.SaveTrust,
 		LoadTrust:  a.o.LoadTrust,
@@ -108,6 +114,19 @@ func (a *Agent) furnish() (err error) {
 	}
 	r.extension, err = extension.New(extension.Options{
 		Client: a.client, Namespace: a.o.PodNamespace, File: a.o.ExtensionFile, Cluster: a.o.Cluster,
+	})
+	if err != nil {
+		return err
+	}
+	r.inventory, err = inventory.New(inventory.Options{
+		Client:      a.client,
+		Place:       a.place(rules),
+		Resources:   workload.ResourcesOf,
+		Tolerations: workload.TolerationsOf,
+		Extension:   r.extension.Found,
+		Way:         a.way,
+		Changed:     func() { r.link.Wake() },
+		Log:         a.o.Log.With().Str("room", "inventory").Logger(),
 	})
 	if err != nil {
 		return err
@@ -242,6 +261,7 @@ func (a *Agent) lead(ctx context.Context) error {
 	g.Go(func() error { return a.rooms.cluster.Run(ctx) })
 	g.Go(func() error { return a.watchAll(ctx) })
 	g.Go(func() error { a.checkAlways(ctx); return nil })
+	g.Go(func() error { return a.rooms.inventory.Run(ctx) })
 	g.Go(func() error {
 		a.awaitCluster(ctx)
 		return a.rooms.link.Lead(ctx)

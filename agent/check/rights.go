@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -26,7 +27,7 @@ type Right struct {
 	Where    Where
 	Group    string
 	Resource string // with its subresource, as pods/log
-	Name     string // the one object's; empty for any, "COMPUTE" for the compute namespace's
+	Name     string // the one object's; empty for any
 	Verb     string
 	Without  string // what does not work without it
 }
@@ -40,9 +41,12 @@ func (r Right) String() string {
 	return text
 }
 
+// Optional reports whether an admin may withhold the right, by the chart's value
+// inventory.pods.
+func (r Right) Optional() bool { return r.Where == Cluster && r.Resource == "pods" }
+
 const (
-	own     = "trainrelay-agent" // the name of the agent's objects
-	compute = "COMPUTE"          // stands for each compute namespace's own name
+	own = "trainrelay-agent" // the name of the agent's objects
 )
 
 // Rights are all that the agent needs, and all that its chart gives it.
@@ -60,7 +64,12 @@ func Rights() []Right {
 		{Home, "apps", "deployments", "csi-blob-controller", "get", "an extension with it is never Installed"},
 		{Home, "", "events", "", "list", "an extension whose pods Pod Security or a quota refuses does not say so"},
 
-		{Cluster, "", "namespaces", compute, "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
+		{Cluster, "", "nodes", "", "list", "nobody is told what the cluster has, nor warned of a job that is too big for it"},
+		{Cluster, "", "nodes", "", "watch", "what the relay knows of the nodes grows old"},
+		{Cluster, "", "pods", "", "list", "nobody is told what is free, and how many instances would fit now"},
+		{Cluster, "", "pods", "", "watch", "what the relay knows of what is free grows old"},
+		{Cluster, "amlarc.azureml.com", "instancetypes", "", "list", "the cluster's own instance types are not known"},
+		{Cluster, "", "namespaces", "", "get", "a job for a namespace that is gone is told that it is forbidden, not that it is missing"},
 
 		{Computes, "batch", "jobs", "", "get", "a Job that is there already is not adopted, and one that is gone does not end its attempt"},
 		{Computes, "batch", "jobs", "", "list", "no work is taken for the namespace"},
@@ -102,17 +111,22 @@ func (c *checker) apiServer(ctx context.Context) (string, error) {
 
 // rights asks the API server for each of the agent's.
 func (c *checker) rights(ctx context.Context) (string, error) {
-	var missing []string
+	var missing, withheld []string
 	asked := 0
 	for _, right := range Rights() {
-		for _, namespace := range c.namespaces(right.Where) {
+		for _, namespace := range c.namespaces(right) {
 			asked++
-			allowed, err := c.may(ctx, right, namespace)
+			allowed, err := may(ctx, c.client, right, namespace)
 			if err != nil {
 				return "", faulty("look at the API server's log", "ask whether the agent may %s: %w", right, err)
 			}
-			if !allowed {
-				missing = append(missing, fmt.Sprintf("%s in %s (without it %s)", right, namespace, right.Without))
+			lacks := fmt.Sprintf("%s in %s (without it %s)", right, cmp.Or(namespace, "all namespaces"), right.Without)
+			switch {
+			case allowed:
+			case right.Optional():
+				withheld = append(withheld, lacks)
+			default:
+				missing = append(missing, lacks)
 			}
 		}
 	}
@@ -126,29 +140,57 @@ func (c *checker) rights(ctx context.Context) (string, error) {
 		return "", faulty("upgrade the chart, with computeNamespaces as they should be, so that its Roles are whole: `helm get manifest trainrelay-agent --namespace "+c.o.Home+"` has them",
 			"%d of %d rights are missing: %s", len(missing), asked, strings.Join(missing, "; "))
 	}
-	return fmt.Sprintf("all %d, in %s", asked, strings.Join(append([]string{c.o.Home}, c.o.Computes...), ", ")), nil
+	found := fmt.Sprintf("all %d, in %s", asked-len(withheld), strings.Join(append([]string{c.o.Home}, c.o.Computes...), ", "))
+	if len(withheld) > 0 {
+		found += "; withheld: " + strings.Join(withheld, "; ")
+	}
+	return found, nil
 }
 
 // namespaces are where a right has to be given.
-func (c *checker) namespaces(where Where) []string {
-	if where == Home {
+func (c *checker) namespaces(right Right) []string {
+	switch {
+	case right.Where == Home:
 		return []string{c.o.Home}
+	case right.Where == Cluster:
+		return []string{metav1.NamespaceAll}
 	}
 	return c.o.Computes
 }
 
-// may asks for one right.
-func (c *checker) may(ctx context.Context, right Right, namespace string) (bool, error) {
-	resource, sub, _ := strings.Cut(right.Resource, "/")
-	name := right.Name
-	if name == compute {
-		name = namespace
+// Place says what keeps the agent from working in a compute namespace: that it
+// does not exist, or which rights are missing there.
+func Place(ctx context.Context, client kubernetes.Interface, namespace string) error {
+	if _, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		return fmt.Errorf("namespace %s does not exist; make it: kubectl create namespace %s", namespace, namespace)
 	}
+	var missing []string
+	for _, right := range Rights() {
+		if right.Where != Computes {
+			continue
+		}
+		allowed, err := may(ctx, client, right, namespace)
+		if err != nil {
+			return fmt.Errorf("the API server does not say whether the agent may %s in namespace %s: %w", right, namespace, err)
+		}
+		if !allowed {
+			missing = append(missing, right.String())
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the agent may not %s in namespace %s", strings.Join(missing, ", "), namespace)
+	}
+	return nil
+}
+
+// may asks for one right.
+func may(ctx context.Context, client kubernetes.Interface, right Right, namespace string) (bool, error) {
+	resource, sub, _ := strings.Cut(right.Resource, "/")
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: namespace, Verb: right.Verb, Group: right.Group, Resource: resource, Subresource: sub, Name: name,
+			Namespace: namespace, Verb: right.Verb, Group: right.Group, Resource: resource, Subresource: sub, Name: right.Name,
 		}}}
-	answer, err := c.client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
 		return false, err
 	}

@@ -129,6 +129,7 @@ type Link struct {
 	waitsFor map[string]string  // what was logged as being waited for, by who waits
 	term     uint64             // the highest that any session of this process had
 	computes []protocol.Compute // as last answered
+	trip     time.Duration      // of the last sync
 }
 
 // New checks the options and makes a Link, which does nothing before Lead.
@@ -209,6 +210,13 @@ func (l *Link) Observe(e protocol.Event) {
 	if err := l.outbox.put(e); err != nil {
 		l.log.Error().Err(err).Stringer("attempt", e.Ref).Msg("an observation cannot be told and is dropped")
 	}
+}
+
+// RoundTrip is how long the last sync took to be answered; 0 before one was.
+func (l *Link) RoundTrip() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trip
 }
 
 // Wake asks for a sync soon: room or work changed. Calls close to each other

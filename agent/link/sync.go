@@ -195,7 +195,10 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	if newest != s.checked {
 		req.Check = newest
 	}
-	found := l.found()
+	found := s.found
+	if req.Check == nil { // one of the two at a time: a message has its bounds
+		found = l.found()
+	}
 	if found != s.found {
 		req.Found = found
 	}
@@ -205,6 +208,7 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 	if err != nil {
 		return 0, false, err
 	}
+	took := time.Since(sent)
 	reply, err := l.believe(ctx, answer, req, sent)
 	if err != nil {
 		return 0, false, err
@@ -217,9 +221,9 @@ func (l *Link) exchange(ctx context.Context, s *session, req *protocol.Sync, usa
 		s.checked, s.found = nil, nil
 	}
 	l.metrics.syncs.WithLabelValues("answered").Inc()
-	l.metrics.syncSeconds.Observe(time.Since(sent).Seconds())
+	l.metrics.syncSeconds.Observe(took.Seconds())
 
-	fresh := l.setComputes(reply.Computes)
+	fresh := l.setComputes(reply.Computes, took)
 	l.wanted(reply.Computes, reply.Extension)
 	if usable {
 		l.handOver(ctx, reply, sent.Add(validity(reply)))
@@ -245,11 +249,12 @@ func (l *Link) room(limit int) []protocol.Room {
 	return room[:min(len(room), protocol.MaxRooms)]
 }
 
-// setComputes reports whether there are others than before, whose room the
+// setComputes keeps what was answered, and reports whether there are others than before, whose room the
 // relay does not know yet.
-func (l *Link) setComputes(computes []protocol.Compute) bool {
+func (l *Link) setComputes(computes []protocol.Compute, took time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.trip = took
 	fresh := slices.ContainsFunc(computes, func(c protocol.Compute) bool {
 		return !slices.ContainsFunc(l.computes, func(old protocol.Compute) bool {
 			return old.Name == c.Name && old.Namespace == c.Namespace && old.Revision == c.Revision

@@ -26,7 +26,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{name: "all is well", join: true},
 		{"a right is missing", &watch, true, nil, map[string][2]string{
-			"rights": {"1 of 19 rights are missing: watch jobs in test-", "upgrade the chart"}}},
+			"rights": {" rights are missing: watch jobs in test-", "upgrade the chart"}}},
 		{"the Secret cannot be read", &secrets, false, nil, map[string][2]string{
 			"rights":      {"get secrets named trainrelay-agent in test-", "upgrade the chart"},
 			"credentials": {"forbidden", "cluster connect"}}},

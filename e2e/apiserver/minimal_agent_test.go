@@ -128,7 +128,7 @@ func (p *plot) pod(pod *corev1.Pod) (made *corev1.Pod) {
 func (p *plot) trains(c *cloud, k *kubelet) {
 	p.Helper()
 	p.daemon(p.options(c))
-	if _, _, err := c.PutCompute(p.Context(), v1.Compute{Name: "onprem", Cluster: "onprem", Namespace: p.jobs}); err != nil {
+	if _, _, err := c.PutCompute(p.Context(), "onprem", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "onprem", Namespace: p.jobs}}); err != nil {
 		p.Fatal(err)
 	}
 	start := unstarted("output")

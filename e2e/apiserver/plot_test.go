@@ -39,11 +39,18 @@ type plot struct {
 	patience time.Duration
 }
 
-// newPlot makes a plot whose account lacks a right, or has all of them.
+// newPlot makes a plot whose account lacks a right, or has all of them, but for
+// the optional ones: the sight of all pods would make up for that of some.
 func newPlot(t *testing.T, without *check.Right) *plot {
 	t.Helper()
+	return newPlotWith(t, without, map[string]any{"inventory": map[string]any{"pods": false}})
+}
+
+// newPlotWith makes a plot of the chart with further values.
+func newPlotWith(t *testing.T, without *check.Right, values map[string]any) *plot {
+	t.Helper()
 	p := &plot{T: t, home: bareNamespace(t, nil), jobs: bareNamespace(t, nil), gone: "gone-" + strings.ToLower(rand.Text()[:8]), patience: patience}
-	for _, object := range rendered(p.jobs, p.gone) {
+	for _, object := range renderedWith(values, p.jobs, p.gone) {
 		p.install(object, without)
 	}
 	// A real token: nobody is impersonated.
@@ -83,8 +90,8 @@ func (p *plot) note(r *http.Request) {
 		right.Resource += "/" + asked.Subresource
 	}
 	switch {
-	case asked.Resource == "namespaces":
-		right.Where, right.Name = check.Cluster, "COMPUTE"
+	case asked.Namespace == "" || asked.Resource == "namespaces":
+		right.Where = check.Cluster
 	case asked.Namespace == p.gone: // where nothing is allowed
 		return
 	case asked.Namespace == p.home:

@@ -75,7 +75,7 @@ func TestPolicy(t *testing.T) {
 		{"agents-image", "images: ['docker.io/library/sklearn:*']", "policy: images: docker.io/library/trainrelay-agent:dev", func(j *protocol.Job) { j.Image = "trainrelay-agent:dev" }},
 		{"namespace", "namespaces: [elsewhere]", "policy: namespaces: " + namespace + " is none of elsewhere", func(*protocol.Job) {}},
 		{"instances", "maxPerJob: {instances: 2}", "policy: maxPerJob.instances: 3 wanted, 2 allowed", func(j *protocol.Job) { j.Instances = 3 }},
-		{"memory", "maxPerJob: {memory: 4Gi}", "policy: maxPerJob.memory: 6Gi wanted, 4Gi allowed", func(j *protocol.Job) { j.Instances = 3 }},
+		{"memory", "maxPerJob: {memory: 4Gi}", "policy: maxPerJob.memory: 12Gi wanted, 4Gi allowed", func(j *protocol.Job) { j.Instances = 3 }},
 		{"timeout", "maxPerJob: {timeout: 1h}", "policy: maxPerJob.timeout: 2h0m0s wanted, 1h0m0s allowed", func(j *protocol.Job) { j.TimeoutSeconds = 7200 }},
 		{"no-timeout", "maxPerJob: {timeout: 1h}", "limits.timeout", func(*protocol.Job) {}},
 	} {

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -39,10 +40,15 @@ func rules(namespace string) []rbacv1.PolicyRule {
 }
 
 // rendered are the chart's objects for compute namespaces.
-func rendered(computes ...any) (all []metav1.Object) {
-	manifests, err := chart.Render(map[string]any{
+func rendered(computes ...any) []metav1.Object { return renderedWith(nil, computes...) }
+
+// renderedWith are those of the chart with further values.
+func renderedWith(values map[string]any, computes ...any) (all []metav1.Object) {
+	together := map[string]any{
 		"relay": map[string]any{"url": "https://relay.example.com"}, "cluster": map[string]any{"name": "onprem"}, "computeNamespaces": computes,
-	})
+	}
+	maps.Copy(together, values)
+	manifests, err := chart.Render(together)
 	if err != nil {
 		panic(err) // the chart's own tests say more
 	}

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trainrelay/trainrelay/agent/workload"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -34,7 +33,7 @@ func TestQuotaAndPodSecurityReasons(t *testing.T) {
 		})
 		r := newRoom(t, []string{namespace})
 		ref := r.grant(unstarted("quota"), namespace)
-		if e := r.await(ref, protocol.Queued, protocol.QuotaExceeded); !strings.Contains(e.Reason.Message, "exceeded quota: train, requested: requests.cpu=100m") {
+		if e := r.await(ref, protocol.Queued, protocol.QuotaExceeded); !strings.Contains(e.Reason.Message, "exceeded quota: train, requested: requests.cpu=1") {
 			t.Errorf("reason is %s", e.Reason)
 		}
 		if err := quotas.Delete(t.Context(), "train", metav1.DeleteOptions{}); err != nil {
@@ -114,7 +113,7 @@ func TestAPIRefuses(t *testing.T) {
 	}
 	start := unstarted("sunday")
 	eventually(t, "policy", func(ctx context.Context) (bool, error) {
-		_, err := site.Client().BatchV1().Jobs(namespace).Create(ctx, workload.Job(&start, namespace, workload.Options{}), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := site.Client().BatchV1().Jobs(namespace).Create(ctx, plainJob(&start, namespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err != nil && strings.Contains(err.Error(), "Sundays"), nil
 	})
 	r := newRoom(t, []string{namespace})
@@ -140,7 +139,7 @@ func TestQuotaOfJobs(t *testing.T) {
 	r := newRoom(t, []string{namespace})
 	start := unstarted("counted")
 	eventually(t, "quota", func(ctx context.Context) (bool, error) {
-		_, err := site.Client().BatchV1().Jobs(namespace).Create(ctx, workload.Job(&start, namespace, workload.Options{}), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := site.Client().BatchV1().Jobs(namespace).Create(ctx, plainJob(&start, namespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err != nil && strings.Contains(err.Error(), "exceeded quota"), nil
 	})
 	ref := r.briefGrant(start, namespace)

@@ -124,7 +124,7 @@ func (c *cloud) join(namespace string) member {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if _, _, err := c.PutCompute(c.t.Context(), v1.Compute{Name: "onprem", Cluster: "onprem", Namespace: namespace}); err != nil {
+	if _, _, err := c.PutCompute(c.t.Context(), "onprem", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "onprem", Namespace: namespace}}); err != nil {
 		c.t.Fatal(err)
 	}
 	return member{seed, joined.Trust}

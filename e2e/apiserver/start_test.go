@@ -152,6 +152,15 @@ func countCreated(t *testing.T, namespace string) func() map[string]string {
 	}
 }
 
+// plainJob is the Job of a start on a compute without settings.
+func plainJob(start *protocol.Start, namespace string) *batchv1.Job {
+	job, err := workload.Job(start, &protocol.Compute{Name: "onprem", Namespace: namespace}, workload.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return job
+}
+
 // TestForeignJob: a Job that has the name and is not the attempt's is left
 // alone, and the attempt says so.
 func TestForeignJob(t *testing.T) {
@@ -165,7 +174,7 @@ func TestForeignJob(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			start.Attempt++
-			foreign := workload.Job(&start, namespace, workload.Options{})
+			foreign := plainJob(&start, namespace)
 			spoil(foreign)
 			foreign, err := site.Client().BatchV1().Jobs(namespace).Create(t.Context(), foreign, metav1.CreateOptions{})
 			if err != nil {
@@ -214,7 +223,7 @@ func TestRoom(t *testing.T) {
 // environments, but what users write is theirs.
 func TestLiteralText(t *testing.T) {
 	const text = `echo $$ $(HOME) $$$(X) ${Y} $`
-	job := workload.Job(&protocol.Start{Attempt: 1, Job: protocol.Job{Name: "a", Command: text, Env: map[string]string{"V": text}}}, "train", workload.Options{})
+	job := plainJob(&protocol.Start{Attempt: 1, Job: protocol.Job{Name: "a", Command: text, Env: map[string]string{"V": text}}}, "train")
 	main := job.Spec.Template.Spec.Containers[0]
 	known := func(name string) string { return "the value of " + name }
 	if got := expansion.Expand(main.Command[2], known); got != text {

@@ -49,7 +49,7 @@ func rights() []string {
 	var all []string
 	for _, r := range check.Rights() {
 		namespace := map[check.Where]string{check.Home: Namespace, check.Computes: "train", check.Cluster: "*"}[r.Where]
-		all = append(all, right(namespace, r.Group, r.Resource, strings.ReplaceAll(r.Name, "COMPUTE", "train"), r.Verb))
+		all = append(all, right(namespace, r.Group, r.Resource, r.Name, r.Verb))
 	}
 	slices.Sort(all)
 	return all

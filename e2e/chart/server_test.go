@@ -63,7 +63,7 @@ func TestInstalled(t *testing.T) {
 	ctx := t.Context()
 	server := startServer(t, "train", "other")
 	admin := server.Client()
-	install(t, server.Config(), objects(t, minimal, "namespace.create=true"))
+	install(t, server.Config(), objects(t, minimal, "namespace.create=true", "inventory.pods=false"))
 
 	agent := agentOf(t, server)
 
@@ -88,10 +88,16 @@ func TestInstalled(t *testing.T) {
 	allowed(t, "list the agents", err)
 	_, err = agent.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	refused(t, "list all pods", err)
-	_, err = agent.CoreV1().Namespaces().Get(ctx, "train", metav1.GetOptions{})
-	allowed(t, "get a compute namespace", err)
+	_, err = agent.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	allowed(t, "list the nodes", err)
+	_, err = agent.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "other"}}, metav1.CreateOptions{})
+	refused(t, "create a node", err)
+	_, err = agent.CoreV1().Secrets("").List(ctx, metav1.ListOptions{})
+	refused(t, "list all Secrets", err)
 	_, err = agent.CoreV1().Namespaces().Get(ctx, "other", metav1.GetOptions{})
-	refused(t, "get another namespace", err)
+	allowed(t, "get a namespace", err)
+	_, err = agent.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	refused(t, "list the namespaces", err)
 
 	// What the ClusterRole is for: the agent is told that a namespace is gone.
 	if err := admin.CoreV1().Namespaces().Delete(ctx, "train", metav1.DeleteOptions{}); err != nil {

@@ -33,6 +33,7 @@ var changes = map[string]string{
 	"proxy.existingSecret.name":     "proxy.existingSecret.name=site-proxy",
 	"proxy.existingSecret.httpsKey": "proxy.existingSecret.httpsKey=url;proxy.existingSecret.name=site-proxy",
 	"proxy.existingSecret.httpKey":  "proxy.existingSecret.httpKey=url;proxy.existingSecret.name=site-proxy",
+	"inventory.pods":                "inventory.pods=false",
 	"extension":                     "extension.enableTraining=true",
 	"image.registry":                "image.registry=mirror.example.com:5000/hub",
 	"image.repository":              "image.repository=other",
