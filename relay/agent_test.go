@@ -110,7 +110,7 @@ func addCluster(t *testing.T, r *running, name string) nkeys.KeyPair {
 	t.Helper()
 	kp, _ := newKey(t)
 	enrol(t, r, name, kp)
-	if _, _, err := r.Jobs().PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}, "admin"); err != nil {
+	if _, _, err := r.Jobs().PutCompute(t.Context(), name, v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: name, Namespace: "train"}}, "admin"); err != nil {
 		t.Fatal(err)
 	}
 	return kp

@@ -130,7 +130,7 @@ func TestListsOverHTTP(t *testing.T) {
 	if err != nil || len(computes) != 2 || computes[0].Name != "a" || computes[0].Queued != 3 {
 		t.Errorf("%+v, %v", computes, err)
 	}
-	_, _, err = s.client.PutCompute(t.Context(), v1.Compute{Name: "x", Cluster: "a", Namespace: "azureml"})
+	_, _, err = s.client.PutCompute(t.Context(), "x", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "a", Namespace: "azureml"}})
 	wantRefusal(t, err, http.StatusUnprocessableEntity, "agent's own")
 }
 

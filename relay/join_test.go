@@ -92,7 +92,7 @@ func TestRevoked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			joined := s.join(t, "c")
-			if _, _, err := s.client.PutCompute(t.Context(), v1.Compute{Name: "c", Cluster: "c", Namespace: "train"}); err != nil {
+			if _, _, err := s.client.PutCompute(t.Context(), "c", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "c", Namespace: "train"}}); err != nil {
 				t.Fatal(err)
 			}
 			slug := strings.NewReplacer(" ", "-", ",", "").Replace(name)

@@ -250,6 +250,7 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 		return uplink{}, err
 	}
 	r.logs, err = logs.Open(ctx, logs.Options{
+		Analyzed:   r.jobs.Analyzed,
 		JetStream:  r.broker.JetStream(),
 		Claimed:    r.jobs.Claimed,
 		MaxBytes:   r.opts.MaxLogs,
@@ -275,9 +276,9 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 		Registerer: r.opts.Registerer,
 	})
 	rooms.Go(func() error { nudger.Run(roomsCtx); return nil })
-	rooms.Go(func() error { r.audit.Run(roomsCtx); return nil })
 	if exporter != nil {
 		rooms.Go(func() error { exporter.Run(roomsCtx); return nil })
 	}
+	rooms.Go(func() error { r.audit.Run(roomsCtx); return nil })
 	return uplink{clusters: service, logs: r.logs, log: r.opts.Log}, nil
 }

@@ -94,7 +94,7 @@ func (s *served) enrol(t *testing.T, token string) (*testkit.Joined, error) {
 func (s *served) setUp(t *testing.T, name string) nkeys.KeyPair {
 	t.Helper()
 	joined := s.join(t, name)
-	if _, created, err := s.client.PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: "train"}); err != nil || !created {
+	if _, created, err := s.client.PutCompute(t.Context(), name, v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: name, Namespace: "train"}}); err != nil || !created {
 		t.Fatal(created, err)
 	}
 	return joined.Key

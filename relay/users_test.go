@@ -172,7 +172,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		}},
 		{"enrol", "cluster.enrol", "c", "agent:c", func() error { _, err := s.enrol(t, join.Token); return err }},
 		{"put-compute", "compute.put", "c", "", func() error {
-			_, _, err := admin.PutCompute(ctx, v1.Compute{Name: "c", Cluster: "c", Namespace: "train"})
+			_, _, err := admin.PutCompute(ctx, "c", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "c", Namespace: "train"}})
 			return err
 		}},
 		{"put-extension", "extension.put", "amlarc-compute", "", func() error {
@@ -199,6 +199,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			_, err = admin.RetireKey(ctx, keys[len(keys)-1].ID, true)
 			return err
 		}},
+		{"detach-compute", "compute.detach", "c", "", func() error { _, err := admin.Detach(ctx, "c", "cancel"); return err }},
 		{"delete-extension", "extension.delete", "amlarc-compute", "", func() error { return admin.DeleteExtension(ctx, "c", "amlarc-compute") }},
 		{"disconnect-cluster", "cluster.disconnect", "c", "", func() error { _, err := admin.Disconnect(ctx, "c", "keep"); return err }},
 	}

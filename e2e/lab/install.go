@@ -42,7 +42,7 @@ func (l *Lab) installAgent(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := errors.Join(l.writePrograms(), l.writeValues()); err != nil {
+	if err := errors.Join(l.writePrograms(), l.writeValues(), l.writeCompute()); err != nil {
 		return err
 	}
 	if err := l.Connect(ctx).err(); err != nil {
@@ -50,7 +50,8 @@ func (l *Lab) installAgent(ctx context.Context) error {
 		logs, _ := l.Kubectl(ctx, nil, "logs", "-n", agentSpace, "daemonset/trainrelay-agent", "--tail=30")
 		return fmt.Errorf("%w\n%s\n%s", err, pods, logs)
 	}
-	return l.CLI(ctx, "compute", "create", "--name", computeName, "--cluster", clusterName, "--namespace", trainSpace).err()
+	return l.CLI(ctx, "compute", "attach", "--name", computeName, "--cluster", clusterName, "--namespace", trainSpace,
+		"--config-file", l.path("compute.json")).err()
 }
 
 // writeValues keeps the chart's values that are the lab's own in a file, which
@@ -59,6 +60,14 @@ func (l *Lab) writeValues() error {
 	values := fmt.Sprintf("image: {registry: %q, tag: %q, pullPolicy: Never}\nlogLevel: debug\nproxy: {https: %q}\n", agentRegistry, agentTag,
 		fmt.Sprintf("http://%s:%s@%s:%d", proxyUser, l.proxyPassword, siteProxyIP, proxyPort))
 	return os.WriteFile(l.path("values.yaml"), []byte(values), 0o600)
+}
+
+// writeCompute keeps the compute's instance type, of which a small machine runs
+// several at a time: the built-in one takes a processor each.
+func (l *Lab) writeCompute() error {
+	const small = `{"defaultInstanceType": "small", "instanceTypes": {"small": {"resources": {
+  "requests": {"cpu": "100m", "memory": "2Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}}}}`
+	return os.WriteFile(l.path("compute.json"), []byte(small+"\n"), 0o644)
 }
 
 // Connect joins the cluster, anew where it has joined before.

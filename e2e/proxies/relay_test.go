@@ -115,7 +115,7 @@ func (r *relay) add(t *testing.T, name, namespace string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := r.PutCompute(t.Context(), v1.Compute{Name: name, Cluster: name, Namespace: namespace}); err != nil {
+	if _, _, err := r.PutCompute(t.Context(), name, v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: name, Namespace: namespace}}); err != nil {
 		t.Fatal(err)
 	}
 	return token.Token

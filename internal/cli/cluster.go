@@ -27,7 +27,8 @@ var clusterColumns = []column{
 
 // clusterDetails are the columns of one cluster.
 var clusterDetails = append(clusterColumns[:len(clusterColumns):len(clusterColumns)],
-	column{"Checked", "check.time"}, column{"Failed", "join(', ', check.results[?!ok && !skipped].name)"},
+	column{"Nodes", "inventory.ready_nodes"}, column{"Extension", "extension"},
+	column{"Proxy", "inventory.proxy"}, column{"RoundTripMs", "inventory.round_trip_ms"}, column{"Checked", "check.time"}, column{"Failed", "join(', ', check.results[?!ok && !skipped].name)"},
 	column{"Incidents", "incidents.count"}, column{"LastIncident", "incidents.last.kind"},
 )
 
@@ -48,14 +49,29 @@ func (c *clusterShow) Run(ctx context.Context, a *app) error {
 	if err := a.print(c.output, cluster, formatJSON, clusterDetails); err != nil {
 		return err
 	}
-	if c.Format != formatTable || c.Query != "" || cluster.Check == nil {
+	if c.Format != formatTable || c.Query != "" {
 		return nil
 	}
+	if cluster.Inventory != nil {
+		if err := a.printBelow(c.output, cluster.Inventory.Resources, resourceColumns); err != nil {
+			return err
+		}
+	}
+	if cluster.Check == nil {
+		return nil
+	}
+	return a.printBelow(c.output, checked(cluster.Check), checkColumns)
+}
+
+// printBelow prints one more table.
+func (a *app) printBelow(o output, rows any, columns []column) error {
 	if _, err := fmt.Fprintln(a.io.Out); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	return a.print(c.output, checked(cluster.Check), formatTable, checkColumns)
+	return a.print(o, rows, formatTable, columns)
 }
+
+var resourceColumns = []column{{"Resource", "name"}, {"Allocatable", "allocatable"}, {"Free", "free"}}
 
 var checkColumns = []column{{"Check", "name"}, {"Result", "result"}, {"Found", "found"}}
 

@@ -127,7 +127,7 @@ func TestConfirm(t *testing.T) {
 	asked := ""
 	relay := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		var answer any = v1.ComputeList{Value: []v1.Compute{{Name: "a", Cluster: "onprem-1", Active: 1, Queued: 2}, {Name: "b", Cluster: "other", Active: 9}}}
+		var answer any = v1.ComputeList{Value: []v1.Compute{{Name: "a", ComputeSettings: v1.ComputeSettings{Cluster: "onprem-1"}, Active: 1, Queued: 2}, {Name: "b", ComputeSettings: v1.ComputeSettings{Cluster: "other"}, Active: 9}}}
 		if strings.HasSuffix(r.URL.Path, "/disconnect") {
 			asked, answer = r.URL.Path, v1.Disconnection{Cluster: "onprem-1"}
 		}

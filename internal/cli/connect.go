@@ -182,7 +182,7 @@ func nextStep(cluster string, namespaces []string) string {
 	if len(namespaces) > 0 {
 		namespace = namespaces[0]
 	}
-	return fmt.Sprintf("trainrelay compute create -n NAME --cluster %s --namespace %s", cluster, namespace)
+	return fmt.Sprintf("trainrelay compute attach -n NAME --cluster %s --namespace %s", cluster, namespace)
 }
 
 // warnLoopback warns of a URL that is another machine from elsewhere.

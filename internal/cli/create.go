@@ -66,6 +66,9 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 	case !created:
 		a.notef("job %s was submitted before, with the same content; nothing was added", job.Name)
 	}
+	for _, warning := range job.Warnings {
+		a.notef("warning: %s", warning)
+	}
 	if c.Stream {
 		err = a.follow(ctx, relay, job)
 		if c.Format == "" && c.Query == "" {

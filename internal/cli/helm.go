@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -142,6 +143,31 @@ func (h *helm) upgrade(ctx context.Context, values helmValues) (err error) {
 		return fmt.Errorf("unpack the agent's chart: %w", err)
 	}
 	return h.run(ctx, chart, values)
+}
+
+// valuesOf reads the values that the installation there was given.
+func (h *helm) valuesOf(ctx context.Context, into any) error {
+	args := []string{"get", "values", agentRelease, "--namespace", agentNamespace, "--output", "json"}
+	if h.Kubeconfig != "" {
+		args = append(args, "--kubeconfig", h.Kubeconfig)
+	}
+	if h.KubeContext != "" {
+		args = append(args, "--kube-context", h.KubeContext)
+	}
+	cmd := exec.CommandContext(ctx, h.program, args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return hinted{fmt.Errorf("helm: %w: %s", err, strings.TrimSpace(said.String())), "is the agent installed there? trainrelay cluster connect --apply installs it"}
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		return fmt.Errorf("helm get values %s: %w", agentRelease, err)
+	}
+	return nil
 }
 
 // run runs helm. What it says is shown where it fails, without the secrets of

@@ -3,15 +3,24 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/trainrelay/trainrelay/internal/v1"
 )
 
-// PutCompute makes a compute, or changes the description of one.
-func (c *Client) PutCompute(ctx context.Context, want v1.Compute) (got v1.Compute, created bool, _ error) {
-	settings := v1.ComputeSettings{Cluster: want.Cluster, Namespace: want.Namespace, Description: want.Description}
-	status, err := c.call(ctx, http.MethodPut, path("computes", want.Name), settings, &got)
+// PutCompute attaches a compute, or changes the settings of one.
+func (c *Client) PutCompute(ctx context.Context, name string, want v1.ComputeBody) (got v1.Compute, created bool, _ error) {
+	status, err := c.call(ctx, http.MethodPut, path("computes", name), want, &got)
 	return got, status == http.StatusCreated, err
+}
+
+// Detach takes a compute away; jobs is v1.KeepJobs or v1.CancelJobs. What it
+// returns is Deleting where its jobs have to end first.
+func (c *Client) Detach(ctx context.Context, name, jobs string) (compute v1.Compute, _ error) {
+	at := path("computes", name)
+	at.RawQuery = url.Values{"jobs": {jobs}}.Encode()
+	_, err := c.call(ctx, http.MethodDelete, at, nil, &compute)
+	return compute, err
 }
 
 // Compute is the compute of that name.

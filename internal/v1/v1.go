@@ -38,6 +38,7 @@ type Job struct {
 	Cluster         string           `json:"cluster,omitempty" doc:"where the current attempt runs"`
 	Node            string           `json:"node,omitempty"`
 	Attempt         int              `json:"attempt,omitempty" doc:"the current attempt, from 1; 0 before the first"`
+	Warnings        []string         `json:"warnings,omitempty" doc:"of the answer to submitting it: what may keep it from running"`
 }
 
 // Environment is where the command runs.
@@ -47,7 +48,8 @@ type Environment struct {
 
 // Resources of a job.
 type Resources struct {
-	InstanceCount int `json:"instance_count"`
+	InstanceCount int    `json:"instance_count"`
+	InstanceType  string `json:"instance_type" doc:"one of the compute's; defaultInstanceType where it has none"`
 }
 
 // Limits of a job.
@@ -67,33 +69,6 @@ type JobList struct {
 	NextLink string `json:"next_link,omitempty" doc:"path and query of the next page"`
 }
 
-// Compute is a compute target: a namespace of a cluster.
-type Compute struct {
-	Name            string          `json:"name"`
-	Type            string          `json:"type" doc:"always kubernetes"`
-	Cluster         string          `json:"cluster"`
-	Namespace       string          `json:"namespace"`
-	Description     string          `json:"description,omitempty"`
-	CreationContext CreationContext `json:"creation_context"`
-	SealKey         string          `json:"seal_key,omitempty" doc:"the curve key to which secrets for its cluster are sealed"`
-	// Queued and Active count its unfinished jobs.
-	Queued int `json:"queued_jobs"`
-	Active int `json:"active_jobs"`
-}
-
-// ComputeSettings is the body of putting a compute. Cluster and namespace of
-// an existing compute cannot change.
-type ComputeSettings struct {
-	Cluster     string `json:"cluster"`
-	Namespace   string `json:"namespace" doc:"not azureml, which is the agent's own"`
-	Description string `json:"description,omitempty"`
-}
-
-// ComputeList holds all computes, by name.
-type ComputeList struct {
-	Value []Compute `json:"value"`
-}
-
 // Cluster is a cluster whose agent may connect.
 type Cluster struct {
 	Name            string          `json:"name"`
@@ -111,8 +86,11 @@ type Cluster struct {
 	UnknownJobs       int        `json:"unknown_jobs,omitempty" doc:"Jobs in the cluster that the relay has no record of; left alone"`
 	JoinTokenExpires  *time.Time `json:"join_token_expires,omitempty" doc:"of a join token that was not used yet"`
 	// Check is the agent's last look at its own surroundings.
-	Check     *protocol.Check `json:"check,omitempty"`
-	Incidents *Incidents      `json:"incidents,omitempty" doc:"messages that the agent did not believe; the audit log has them as security.incident"`
+	Check *protocol.Check `json:"check,omitempty"`
+	// Inventory is what the agent last saw of the cluster's nodes.
+	Inventory *Inventory `json:"inventory,omitempty"`
+	Extension string     `json:"extension,omitempty" doc:"the name of its extension; see k8s-extension show"`
+	Incidents *Incidents `json:"incidents,omitempty" doc:"messages that the agent did not believe; the audit log has them as security.incident"`
 }
 
 // Incidents are messages that an agent refused to believe.

@@ -58,7 +58,8 @@ type Query struct {
 
 // Setup keeps computes, clusters and their extensions.
 type Setup interface {
-	PutCompute(ctx context.Context, c v1.Compute, by string) (_ v1.Compute, created bool, _ error)
+	PutCompute(ctx context.Context, name string, c v1.ComputeBody, by string) (_ v1.Compute, created bool, _ error)
+	Detach(ctx context.Context, name, by string, cancelJobs bool) (v1.Compute, error)
 	Compute(ctx context.Context, name string) (v1.Compute, error)
 	Computes(ctx context.Context) ([]v1.Compute, error)
 	Connect(ctx context.Context, name, tokenID, keyID string, expires time.Time, by string) (v1.Cluster, error)

@@ -34,6 +34,10 @@ func (s *Store) Cluster(ctx context.Context, name string) (v1.Cluster, error) {
 		UnknownJobs:       seen.unknown,
 		Check:             told.Check,
 	}
+	v.Inventory = inventory(told.Found)
+	if e, has := s.setup.extensions.get(name); has {
+		v.Extension = e.Name
+	}
 	if c.Join != nil && c.Join.UsedBy == "" {
 		v.JoinTokenExpires = &c.Join.Expires
 	}

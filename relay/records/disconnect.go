@@ -210,8 +210,8 @@ func purgeRow[T any](ctx context.Context, s *Store, t *table[T], prefix, name st
 }
 
 // tidy ends disconnections that nobody is at any more, being older than age,
-// and removes what has had its time: join tokens that were not used, and what
-// is left of clusters that are no more.
+// and detachments of computes, and removes what has had its time: join tokens
+// that were not used, and what is left of clusters that are no more.
 func (s *Store) tidy(ctx context.Context, age time.Duration) error {
 	var failed error
 	for _, name := range s.setup.clusters.names() {
@@ -232,6 +232,7 @@ func (s *Store) tidy(ctx context.Context, age time.Duration) error {
 			failed = errors.Join(failed, err)
 		}
 	}
+	failed = errors.Join(failed, s.leaveComputes(ctx), s.closeStrays(ctx))
 	for _, name := range slices.Concat(s.setup.terms.names(), s.setup.trusts.names(), s.setup.reports.names()) {
 		failed = errors.Join(failed, s.forgetRest(ctx, name))
 	}

@@ -149,10 +149,11 @@ func (s *Store) Extension(cluster string) *protocol.Extension {
 }
 
 // Analyzed reports whether the cluster's output is to be searched and exported:
-// its extension has logAnalyticsWS=True.
+// its extension has logAnalyticsWS=True, or it has no extension that could say
+// otherwise.
 func (s *Store) Analyzed(cluster string) bool {
 	now, ok := s.setup.extensions.get(cluster)
-	return ok && now.Settings[extension.LogAnalyticsWS] == extension.True
+	return !ok || now.Settings[extension.LogAnalyticsWS] == extension.True
 }
 
 // trainingOff says why the computes of a cluster take no jobs. A cluster

@@ -36,7 +36,7 @@ func (s *Store) Fold(ctx context.Context, cluster string, events []protocol.Even
 			}
 		}
 	}
-	return results, nil
+	return results, s.settle(ctx, cluster)
 }
 
 // foldJob folds events of one job in one write.

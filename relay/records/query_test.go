@@ -96,23 +96,23 @@ func TestComputes(t *testing.T) {
 	js, _ := serve(t, t.TempDir(), false)
 	s, _ := open(t, js, Options{})
 	withCompute(t, s)
-	put := func(c v1.Compute) error {
-		_, _, err := s.PutCompute(t.Context(), c, "admin")
+	put := func(name, cluster, namespace, description string) error {
+		_, _, err := s.PutCompute(t.Context(), name, v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: cluster, Namespace: namespace, Description: description}}, "admin")
 		return err
 	}
 	for _, test := range []struct {
-		compute v1.Compute
-		want    error
+		name, cluster, namespace, description string
+		want                                  error
 	}{
-		{v1.Compute{Name: "gpu", Cluster: "c", Namespace: "gpu"}, nil},
-		{v1.Compute{Name: "gpu", Cluster: "c", Namespace: "gpu", Description: "new"}, nil},
-		{v1.Compute{Name: "gpu", Cluster: "c", Namespace: "cpu"}, ErrConflict},
-		{v1.Compute{Name: "x", Cluster: "c", Namespace: "azureml"}, ErrInvalid},
-		{v1.Compute{Name: "x", Cluster: "nowhere", Namespace: "train"}, ErrInvalid},
-		{v1.Compute{Name: "-", Cluster: "c", Namespace: "Train"}, ErrInvalid},
+		{"gpu", "c", "gpu", "", nil},
+		{"gpu", "c", "gpu", "new", nil},
+		{"gpu", "c", "cpu", "", ErrConflict},
+		{"x", "c", "azureml", "", ErrInvalid},
+		{"x", "nowhere", "train", "", ErrInvalid},
+		{"-", "c", "Train", "", ErrInvalid},
 	} {
-		if err := put(test.compute); !errors.Is(err, test.want) {
-			t.Errorf("%+v: %v, want %v", test.compute, err, test.want)
+		if err := put(test.name, test.cluster, test.namespace, test.description); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
 		}
 	}
 	submit(t, s, sample("one"))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/trainrelay/trainrelay/internal/v1"
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
@@ -54,7 +55,8 @@ type join struct {
 	UsedBy    string    `json:"used_by,omitempty"` // the public key that joined with it
 }
 
-// leaving is a disconnection that cancels the cluster's jobs.
+// leaving is a disconnection that cancels the cluster's jobs, or a detachment of
+// a compute.
 type leaving struct {
 	By string    `json:"by,omitempty"`
 	At time.Time `json:"at"`
@@ -62,11 +64,13 @@ type leaving struct {
 
 // compute is the record of a compute.
 type compute struct {
-	Cluster     string    `json:"cluster"`
-	Namespace   string    `json:"namespace"`
-	Description string    `json:"description,omitempty"`
-	Created     time.Time `json:"created"`
-	CreatedBy   string    `json:"created_by,omitempty"`
+	v1.ComputeSettings
+	ResourceID string    `json:"resource_id,omitempty"`
+	Created    time.Time `json:"created"`
+	CreatedBy  string    `json:"created_by,omitempty"`
+	Modified   time.Time `json:"modified,omitzero"`
+	// Leaving: it is detached, and goes once its jobs have ended.
+	Leaving *leaving `json:"leaving,omitempty"`
 }
 
 // term is which session leads a cluster. It outlives the cluster's record

@@ -151,7 +151,7 @@ func joined(t testing.TB, s *Store, cluster string) string {
 func withCompute(t testing.TB, s *Store) {
 	t.Helper()
 	joined(t, s, "c")
-	if _, _, err := s.PutCompute(t.Context(), v1.Compute{Name: "c", Cluster: "c", Namespace: "train"}, "admin"); err != nil {
+	if _, _, err := s.PutCompute(t.Context(), "c", v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: "c", Namespace: "train"}}, "admin"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -34,7 +34,11 @@ func (s *Store) Submit(ctx context.Context, job protocol.Job, by string) (_ v1.J
 		return v1.Job{}, false, fmt.Errorf("job %s: %w: the name is taken by another job, accepted at %s; choose another name",
 			job.Name, ErrConflict, rec.Created.Format("2006-01-02 15:04:05Z"))
 	}
-	return s.view(rec, job), created, nil
+	v := s.view(rec, job)
+	if compute, ok := s.setup.computes.get(job.Compute); ok && created {
+		v.Warnings = s.warnings(&job, rec, compute)
+	}
+	return v, created, nil
 }
 
 // accept writes the job's record, or returns the one that has the name.
@@ -46,8 +50,15 @@ func (s *Store) accept(ctx context.Context, job protocol.Job, by string) (_ *rec
 	if !ok {
 		return nil, false, fmt.Errorf("job %s: %w: compute: there is no compute %q", job.Name, ErrInvalid, job.Compute)
 	}
+	if compute.Leaving != nil {
+		return nil, false, fmt.Errorf("job %s: %w: compute: %s is being detached", job.Name, ErrInvalid, job.Compute)
+	}
 	if err := s.trainingOff(compute.Cluster); err != nil {
 		return nil, false, fmt.Errorf("job %s: %w: compute %s: %w", job.Name, ErrInvalid, job.Compute, err)
+	}
+	kind, err := s.instanceType(&job, compute)
+	if err != nil {
+		return nil, false, fmt.Errorf("job %s: %w: %w", job.Name, ErrInvalid, err)
 	}
 	if err := s.room(ctx); err != nil {
 		return nil, false, fmt.Errorf("job %s was not accepted: %w", job.Name, err)
@@ -57,7 +68,7 @@ func (s *Store) accept(ctx context.Context, job protocol.Job, by string) (_ *rec
 		return nil, false, fmt.Errorf("job %s: %w", job.Name, err)
 	}
 	rec := &record{Name: job.Name, Written: s.now(), Status: Status{
-		Digest: job.Digest(), Compute: job.Compute, Priority: job.Priority,
+		Digest: job.Digest(), Compute: job.Compute, InstanceType: kind, Priority: job.Priority,
 		Created: s.now(), CreatedBy: by,
 		DisplayName: job.DisplayName, Experiment: job.Experiment,
 		MaxAttempts: s.opts.MaxAttempts,

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -33,7 +34,7 @@ func view(rec *record, job protocol.Job, l link) v1.Job {
 		EnvironmentVariables: job.Env, Inputs: job.Inputs,
 		SecretVariables: slices.Sorted(maps.Keys(job.SecretEnv)), RegistryCredentials: job.PullSecret != nil,
 		Compute:         rec.Compute,
-		Resources:       v1.Resources{InstanceCount: job.Instances},
+		Resources:       v1.Resources{InstanceCount: job.Instances, InstanceType: cmp.Or(rec.InstanceType, protocol.BuiltinInstanceType)},
 		Priority:        rec.Priority,
 		CreationContext: v1.CreationContext{CreatedAt: rec.Created, CreatedBy: rec.CreatedBy},
 		Attempt:         len(rec.Attempts),

@@ -119,8 +119,11 @@ func (s *site) submitThroughRelay(ctx context.Context, number int, name string) 
 }
 
 func (s *site) submitRaw(ctx context.Context, number int, name string) error {
-	job := workload.Job(&protocol.Start{Attempt: 1, Job: s.job(number, name)}, namespace, s.workload)
-	_, err := s.kube.BatchV1().Jobs(namespace).Create(ctx, job, metav1.CreateOptions{})
+	job, err := workload.Job(&protocol.Start{Attempt: 1, Job: s.job(number, name)}, &protocol.Compute{Namespace: namespace}, s.workload)
+	if err != nil {
+		return err
+	}
+	_, err = s.kube.BatchV1().Jobs(namespace).Create(ctx, job, metav1.CreateOptions{})
 	return err
 }
 

@@ -125,7 +125,7 @@ func (s *site) startProduct(ctx context.Context) error {
 		return fmt.Errorf("wait for the relay: %w", err)
 	}
 	for i := range s.computes {
-		if _, _, err := s.relay.PutCompute(ctx, v1.Compute{Name: compute(i), Cluster: clusterName, Namespace: namespace}); err != nil {
+		if _, _, err := s.relay.PutCompute(ctx, compute(i), v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: clusterName, Namespace: namespace}}); err != nil {
 			return err
 		}
 	}
