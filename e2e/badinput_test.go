@@ -16,7 +16,7 @@ func TestBadInput(t *testing.T) {
 		name := unique("bad")
 		file := filepath.Join(t.TempDir(), "job.yml")
 		text := "name: " + name + "\ncomand: python train.py\nenvironment: {image: x}\ncompute: " + site(t).Compute +
-			"\nresources:\n  instance_count: many\n  instance_type: gpu\n"
+			"\nresources:\n  instance_count: many\n  shm_size: 2g\n"
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestBadInput(t *testing.T) {
 		for _, want := range []string{
 			file + ":2:1", "comand: python train.py", "command", // the place, the line, the hint
 			file + ":6:", "instance_count", // all problems at once
-			file + ":7:", "instance_type", "not supported yet",
+			file + ":7:", "shm_size", "not supported yet",
 		} {
 			if !strings.Contains(out.Stderr, want) {
 				t.Errorf("the error lacks %q:\n%s", want, out.Stderr)
@@ -50,14 +50,15 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 	t.Run("namespace", func(t *testing.T) {
-		made := site(t).CLI(t.Context(), "compute", "create", "-n", "elsewhere", "--cluster", site(t).ClusterName, "--namespace", "elsewhere")
+		made := site(t).CLI(t.Context(), "compute", "attach", "-n", "elsewhere", "--cluster", site(t).ClusterName, "--namespace", "elsewhere", "--no-wait")
 		if made.Code != 0 {
-			t.Fatalf("compute create: exit code %d: %s", made.Code, made.Stderr)
+			t.Fatalf("compute attach: exit code %d: %s", made.Code, made.Stderr)
 		}
+		t.Cleanup(func() { compute(t, "detach", "--name", "elsewhere") })
 		name := unique("elsewhere")
 		out := site(t).CLI(t.Context(), "job", "create", "--name", name, "--stream", "-f", jobFile(t, "command: 'true'\ncompute: elsewhere"))
 		job := showJob(t, name)
-		if out.Code != exitFailed || job.Reason == nil || job.Reason.Code != protocol.NotPermitted || !strings.Contains(job.Reason.Message, "elsewhere") {
+		if out.Code != exitFailed || job.Reason == nil || job.Reason.Code != protocol.NamespaceMissing || !strings.Contains(job.Reason.Message, "elsewhere") {
 			t.Errorf("exit code %d, want %d: %+v", out.Code, exitFailed, job.Reason)
 		}
 	})
