@@ -173,7 +173,7 @@ func join(t *testing.T, r *relay, cluster string) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.PutCompute(ctx, v1.Compute{Name: cluster, Cluster: cluster, Namespace: "train"}); err != nil {
+	if _, _, err := c.PutCompute(ctx, cluster, v1.ComputeBody{ComputeSettings: v1.ComputeSettings{Cluster: cluster, Namespace: "train"}}); err != nil {
 		t.Fatal(err)
 	}
 	config, err := r.config()
