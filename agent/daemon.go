@@ -21,6 +21,9 @@ import (
 // before it looks for other credentials again; it waits up to three times that.
 const lookPause = 5 * time.Second
 
+// rejoinPause is how often a token is tried again, where the agent works without.
+const rejoinPause = time.Minute
+
 // DaemonOptions are what a Daemon is made of.
 type DaemonOptions struct {
 	// Agent has no credentials, no Trouble and no Registry: the daemon gives each
@@ -162,13 +165,19 @@ func (d *Daemon) equip(have join.Credentials, trouble chan<- struct{}) Options {
 }
 
 // watch looks for other credentials whenever there is trouble with the relay,
-// and ends the agent's work where there are.
+// and now and then while a token waits to be used, and ends the agent's work
+// where there are.
 func (d *Daemon) watch(ctx context.Context, have join.Credentials, trouble <-chan struct{}, end context.CancelCauseFunc) {
 	for {
+		var retry <-chan time.Time
+		if d.join.Pending() {
+			retry = time.After(rejoinPause)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-trouble:
+		case <-retry:
 		}
 		if now, err := d.join.Look(ctx); err == nil && !now.Equal(have) {
 			end(errOthers)

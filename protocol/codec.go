@@ -114,6 +114,7 @@ func decode[M Message](data []byte, m M, check func(Envelope) error) error {
 		if err := unmarshal(env.Body, refusal); err != nil {
 			return fmt.Errorf("decode refusal: %w", err)
 		}
+		refusal.Message = Cut(refusal.Message, MaxReason) // nobody has signed it
 		return refusal
 	}
 	if env.Kind != want {

@@ -174,6 +174,19 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// TestRefusalIsCut: nobody signs a refusal, so a hostile broker says no more by
+// one than fits a log.
+func TestRefusalIsCut(t *testing.T) {
+	data, err := Encode(&Refusal{Message: strings.Repeat("x", 2*MaxReason)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusal *Refusal
+	if err := Decode(data, new(EventReply)); !errors.As(err, &refusal) || len(refusal.Message) > MaxReason+4 {
+		t.Errorf("%d bytes, %v", len(refusal.Message), err != nil)
+	}
+}
+
 func TestRefusalIsAnError(t *testing.T) {
 	data, err := Encode(&Refusal{Message: "superseded", Temporary: true})
 	if err != nil {

@@ -93,6 +93,7 @@ type Join struct {
 	said    string
 	refused refused
 	told    error // the last complaint about a token that is not needed
+	pending bool  // such a token may be of use later
 }
 
 // refused is the relay's last no to a token.
@@ -193,10 +194,27 @@ func (j *Join) look(ctx context.Context) (Credentials, error) {
 		return have, nil
 	}
 	joined, err := j.join(ctx, *token, now)
-	if refusal := new(Refusal); errors.As(err, &refusal) && missing == nil {
-		return have, j.complain(have, refusal)
+	if err != nil && missing == nil && ctx.Err() == nil {
+		// An agent that could work does, whatever keeps the token from use.
+		j.setPending(!errors.As(err, new(*Refusal)))
+		return have, j.complain(have, err)
 	}
+	j.setPending(false)
 	return joined, err
+}
+
+func (j *Join) setPending(pending bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pending = pending
+}
+
+// Pending reports whether a token waits to be used that was not refused: to look
+// again may join with it.
+func (j *Join) Pending() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.pending
 }
 
 // complain logs what is wrong with a token that is not needed, since there are
@@ -208,7 +226,7 @@ func (j *Join) complain(have Credentials, problem error) error {
 	j.mu.Unlock()
 	if news {
 		j.o.Log.Error().Err(problem).Str("cluster", have.Cluster).
-			Msg("the new join token is of no use; going on with the credentials that are there")
+			Msg("the new join token is of no use now; going on with the credentials that are there")
 	}
 	return nil
 }

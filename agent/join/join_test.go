@@ -204,6 +204,29 @@ func TestRefusedTokenKeepsCredentials(t *testing.T) {
 	}
 }
 
+// TestFailedJoinKeepsCredentials: whatever keeps a fresh token from use for now,
+// an agent that has credentials goes on with them, and joins later.
+func TestFailedJoinKeepsCredentials(t *testing.T) {
+	r, a := newRelay(t), newAPI(t)
+	have := newPod(t, r, a).mount(t, r.token()).joined(t)
+	p := newPod(t, r, a).mount(t, r.token())
+	r.mu.Lock()
+	r.instead = func(w http.ResponseWriter) bool { problem(w, http.StatusInsufficientStorage, "full"); return true }
+	r.mu.Unlock()
+	if diff := cmp.Diff(have, p.joined(t)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	if !p.Pending() || !strings.Contains(p.log.String(), "going on with the credentials that are there") {
+		t.Errorf("the token does not wait; the log says %s", p.log)
+	}
+	r.mu.Lock()
+	r.instead = nil
+	r.mu.Unlock()
+	if now := p.joined(t); now.Equal(have) || p.Pending() {
+		t.Error("it has not joined once it could")
+	}
+}
+
 // TestJoinAgain: a new token gives a new key; what pods and sealed values of
 // before need stays.
 func TestJoinAgain(t *testing.T) {
