@@ -62,6 +62,7 @@ func (a *Agent) furnish() (err error) {
 		Workload:      a.o.Workload,
 		Policy:        rules,
 		Token:         tokens.Token,
+		Mark:          tokens.Mark,
 		InstanceTypes: func() map[string]protocol.InstanceType { return r.inventory.InstanceTypes() },
 		Open: func(p seal.Purpose, sealed *protocol.Sealed) ([]byte, error) {
 			return seal.Open(a.o.SealSeeds, p, sealed)

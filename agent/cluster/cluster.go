@@ -43,6 +43,8 @@ type Options struct {
 	Policy     Policy
 	// Token is the secret with which an attempt's pods ask the gateway.
 	Token func(protocol.Ref) string
+	// Mark is how the agent knows a Job of an attempt in a namespace as its own.
+	Mark func(ref protocol.Ref, namespace string) string
 	// Open opens a sealed value.
 	Open func(seal.Purpose, *protocol.Sealed) ([]byte, error)
 	// InstanceTypes are those that the cluster itself has, which every compute
@@ -71,6 +73,7 @@ func (o *Options) validate() error {
 	missing("namespaces", len(o.Namespaces) == 0)
 	missing("policy", o.Policy == nil)
 	missing("token", o.Token == nil)
+	missing("mark of Jobs", o.Mark == nil)
 	missing("opener of sealed values", o.Open == nil)
 	missing("observer", o.Observe == nil)
 	missing("listener to changes", o.Changed == nil)

@@ -38,6 +38,7 @@ func (s *session) create(ctx context.Context, ref protocol.Ref, a attempt) error
 	if err != nil {
 		return s.forbid(ctx, ref, a, protocol.NewReason(protocol.InstanceTypeGone, "%v", err))
 	}
+	want.Annotations[workload.AnnotationMark] = s.o.Mark(ref, namespace)
 	refusal, err := s.o.Policy.Judge(want)
 	if err != nil {
 		s.o.Changed() // the relay is to hear of it before it grants more

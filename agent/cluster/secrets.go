@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/hmac"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,10 @@ func (s *session) makeSecrets(ctx context.Context, ref protocol.Ref, a attempt, 
 	if a.secrets || finished(job) || job.DeletionTimestamp != nil || workload.Stopping(job) != nil {
 		return nil, nil
 	}
+	if !s.ours(job, ref) {
+		s.o.Log.Warn().Str("job", job.Name).Str("namespace", job.Namespace).Msg("a Job looks like one of the agent's, and is not: it gets no secret values and no code")
+		return nil, nil
+	}
 	var dryRun []string
 	secrets, closed := s.unseal(job)
 	if closed != nil {
@@ -52,6 +57,13 @@ func (s *session) makeSecrets(ctx context.Context, ref protocol.Ref, a attempt, 
 	}
 	s.note(ref, func(a *attempt) { a.secrets = true })
 	return nil, nil
+}
+
+// ours reports whether the agent made the Job where it is. What is copied into
+// another namespace, annotations and all, is somebody else's: whoever may read
+// Jobs is not to read secret values by that.
+func (s *session) ours(job *batchv1.Job, ref protocol.Ref) bool {
+	return hmac.Equal([]byte(job.Annotations[workload.AnnotationMark]), []byte(s.o.Mark(ref, job.Namespace)))
 }
 
 // unseal makes the Secrets of a Job's sealed values. With an error, their

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -245,15 +246,20 @@ func (s *session) resend() {
 	}
 }
 
-// job looks an attempt's Job up in the views.
+// job looks an attempt's Job up in the views. One that somebody made in another
+// namespace to look like it does not stand before it.
 func (s *session) job(ref protocol.Ref) *batchv1.Job {
 	name := workload.Name(ref)
+	var alike *batchv1.Job
 	for _, namespace := range s.o.Namespaces {
 		if job := s.views[namespace].job(name); job != nil {
 			if id, err := workload.IdentifyJob(job); err == nil && id.Ref == ref {
-				return job
+				if s.ours(job, ref) {
+					return job
+				}
+				alike = cmp.Or(alike, job)
 			}
 		}
 	}
-	return nil
+	return alike
 }

@@ -20,7 +20,7 @@ func idle(t *testing.T) (s *session, observed *[]protocol.Event) {
 	t.Helper()
 	observed = new([]protocol.Event)
 	s = newSession(&Options{
-		Namespaces: []string{"train"}, LostAfter: time.Minute, MaxLive: 10, MaxUnscheduled: 5, Changed: func() {}, InstanceTypes: func() map[string]protocol.InstanceType { return nil },
+		Namespaces: []string{"train"}, LostAfter: time.Minute, MaxLive: 10, MaxUnscheduled: 5, Changed: func() {}, Mark: mark, InstanceTypes: func() map[string]protocol.InstanceType { return nil },
 		Observe: func(e protocol.Event) { *observed = append(*observed, e) },
 	})
 	t.Cleanup(s.queue.ShutDown)
@@ -31,6 +31,8 @@ func idle(t *testing.T) (s *session, observed *[]protocol.Event) {
 	}
 	return s, observed
 }
+
+func mark(ref protocol.Ref, namespace string) string { return namespace + " " + ref.String() }
 
 func granted(deadline time.Duration) *grant {
 	return &grant{

@@ -34,6 +34,13 @@ func (t *Tokens) Token(ref protocol.Ref) string {
 	return base64.RawURLEncoding.EncodeToString(t.mac(ref))
 }
 
+// Mark is that of the attempt's Job in a namespace; see workload.AnnotationMark.
+func (t *Tokens) Mark(ref protocol.Ref, namespace string) string {
+	h := hmac.New(sha256.New, t.key)
+	h.Write([]byte("job\x00" + namespace + "\x00" + ref.Job + "\x00" + strconv.Itoa(ref.Attempt)))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
 // check reports whether token is the attempt's, in a time that does not
 // depend on what is wrong with it.
 func (t *Tokens) check(ref protocol.Ref, token string) bool {

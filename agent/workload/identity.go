@@ -10,12 +10,15 @@ import (
 	"github.com/trainrelay/trainrelay/protocol"
 )
 
-// Annotations of Jobs and, but for the last two, of their pods.
+// Annotations of Jobs and, but for the last three, of their pods.
 const (
 	AnnotationJob     = "trainrelay.dev/job"
 	AnnotationAttempt = "trainrelay.dev/attempt"
 	AnnotationDigest  = "trainrelay.dev/spec-digest"
 	AnnotationTimeout = "trainrelay.dev/timeout-seconds"
+	// AnnotationMark says, on the Job only, that the agent made it in its
+	// namespace: nobody else can make the mark.
+	AnnotationMark = "trainrelay.dev/mark"
 	// AnnotationStopping is the JSON of a Stop.
 	AnnotationStopping = "trainrelay.dev/stopping"
 )

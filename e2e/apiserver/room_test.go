@@ -40,6 +40,7 @@ func newRoom(t *testing.T, namespaces []string, change ...func(*cluster.Options)
 		Namespaces: namespaces,
 		Workload:   workload.Options{LaunchImage: "trainrelay-agent:dev", GatewayURL: "http://gateway:8080"},
 		Policy:     policyOf(t, "{}"),
+		Mark:       func(ref protocol.Ref, namespace string) string { return namespace + " " + ref.String() },
 		Token:      func(ref protocol.Ref) string { return "token of " + ref.String() },
 		Open:       func(p seal.Purpose, s *protocol.Sealed) ([]byte, error) { return seal.Open(nil, p, s) },
 		Observe:    r.observe,

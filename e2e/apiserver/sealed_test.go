@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nkeys"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -144,6 +145,39 @@ func TestSealed(t *testing.T) {
 			r.until("Secrets", func() bool { return len(secretsOf(t, namespace, ref)) == 2 })
 			checkSecrets(t, namespace, ref)
 		})
+	}
+}
+
+// TestCopiedJob: a Job that somebody copied into another compute namespace, with
+// all that is on it, gets no secret value there, and does not stand before the
+// real one.
+func TestCopiedJob(t *testing.T) {
+	theirs, ours := newNamespace(t, nil), newNamespace(t, nil)
+	if theirs > ours {
+		theirs, ours = ours, theirs // the copy is looked at first
+	}
+	key := newSealKey(t)
+	r := newRoom(t, []string{theirs, ours}, opens(key))
+	ref := r.grant(sealedTo(t, key, "copied"), ours)
+	r.await(ref, protocol.Queued, protocol.Unschedulable)
+	r.until("Secrets", func() bool { return len(secretsOf(t, ours, ref)) == 2 })
+	real := jobOf(t, ours, ref)
+	r.stop()
+
+	fake := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: real.Name, Labels: real.Labels, Annotations: real.Annotations},
+		Spec:       batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: real.Spec.Template.Spec}},
+	}
+	fake.Spec.Template.Spec.Containers[0].Image = "thief:1"
+	if _, err := site.Client().BatchV1().Jobs(theirs).Create(t.Context(), fake, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r = newRoom(t, []string{theirs, ours}, opens(key)) // which knows nothing but what it finds
+	r.await(ref, protocol.Queued, protocol.Unschedulable)
+	schedule(t, ours, ref)
+	r.await(ref, protocol.Preparing, "")
+	if secrets := secretsOf(t, theirs, ref); len(secrets) != 0 {
+		t.Errorf("the copy was given %d Secrets", len(secrets))
 	}
 }
 
