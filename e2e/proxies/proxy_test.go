@@ -29,6 +29,8 @@ type proxy struct {
 	user    string                     // and password, as a URL has them
 	ca      []byte                     // that certificates are of, where it has any
 	process *host.Process
+
+	passwords int // that it has had
 }
 
 // newProxy makes a proxy that is not started yet. Its folder is dir.
@@ -193,7 +195,15 @@ func (p *proxy) password(password string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	writeFile(p.t, filepath.Join(world.path(p.command.name), "passwd"), proxyUser+":"+string(hashed))
+	file := filepath.Join(world.path(p.command.name), "passwd")
+	writeFile(p.t, file, proxyUser+":"+string(hashed))
+	// squid's helper reads the file anew where its time, in whole seconds, is
+	// another one.
+	p.passwords++
+	later := time.Now().Add(time.Duration(p.passwords) * time.Minute)
+	if err := os.Chtimes(file, later, later); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // tinyproxy wants user and password.
