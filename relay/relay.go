@@ -163,7 +163,15 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		return err
 	}
 	link.keys = r.keys
-	if err := r.broker.Listen(); err != nil {
+	known, err := r.jobs.Clusters(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range known {
+		names = append(names, c.Name)
+	}
+	if err := r.broker.Listen(names...); err != nil {
 		return err
 	}
 	rooms.Go(func() error { return r.broker.Serve(roomsCtx, link.handle) })

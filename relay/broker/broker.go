@@ -9,8 +9,9 @@
 // client has the key of a cluster and answers with what it may do, for about an
 // hour; then the server cuts the connection and the agent comes again. Each
 // connection is bounded in what it may send and subscribe to, each key in its
-// connections, each cluster in its requests. Agents have no JetStream: the
-// relay answers each of their requests itself.
+// connections, each cluster in its requests; a cluster that floods the relay is
+// cut off for a while, and what it floods is its own way in. Agents have no
+// JetStream: the relay answers each of their requests itself.
 //
 // An embedded server is reached in process by the relay and by agents through a
 // WebSocket on loopback, to which the relay's front forwards. Its keys are made
@@ -32,6 +33,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +41,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 )
@@ -56,7 +59,8 @@ type Options struct {
 	MaxAgents int
 	// MaxConnections bounds the connections of one cluster's key; 0 for 1000.
 	MaxConnections int
-	// MaxRequests bounds the requests of one cluster in a second; 0 for 2000.
+	// MaxRequests bounds the requests of one cluster in a second, of which large
+	// ones count as several; 0 for 2000.
 	MaxRequests int
 	// AgentLife is how long a connection lives before its agent has to prove
 	// itself anew, up to a fifth less; 0 for an hour.
@@ -86,10 +90,15 @@ type Broker struct {
 	metrics *metrics
 	server  *server.Server // embedded; nil for an external one
 
-	conn     *nats.Conn
-	system   *nats.Conn // in the account that sees and cuts connections
-	js       jetstream.JetStream
-	requests chan *nats.Msg
+	conn   *nats.Conn // of JetStream, and of nudges
+	door   *nats.Conn // on which servers ask who may connect
+	system *nats.Conn // in the account that sees and cuts connections
+	dial   func(name string, key nkeys.KeyPair) (*nats.Conn, error)
+	js     jetstream.JetStream
+
+	lanes    lanes
+	requests chan call     // that have a slot
+	slots    chan struct{} // of requests under way
 	quota    *quota
 
 	work     sync.WaitGroup // in the background, until stop
@@ -120,7 +129,13 @@ func New(opts Options) (*Broker, error) {
 	if opts.AgentLife == 0 {
 		opts.AgentLife = time.Hour
 	}
-	b := &Broker{opts: opts, quota: newQuota(maxRequestsPerCluster, opts.MaxRequests)}
+	b := &Broker{
+		opts:     opts,
+		lanes:    lanes{of: map[string]*nats.Conn{}},
+		requests: make(chan call, maxRequests),
+		slots:    make(chan struct{}, maxRequests),
+		quota:    newQuota(maxRequestsPerCluster, opts.MaxRequests),
+	}
 	types := []string{jwt.ConnectionTypeWebsocket}
 	switch {
 	case opts.External != nil:
@@ -139,7 +154,7 @@ func New(opts Options) (*Broker, error) {
 	}
 	b.callout = &callout{
 		keys: b.keys, types: types, life: opts.AgentLife, most: opts.MaxConnections,
-		log: ofStrangers(opts.Log), connections: newConnections(),
+		log: ofStrangers(opts.Log), connections: newConnections(), quota: b.quota, welcome: b.welcome,
 	}
 	b.metrics = newMetrics(opts.Registerer, b.callout.connections.count)
 	b.working, b.stopWork = context.WithCancel(context.Background())
@@ -158,7 +173,7 @@ func (b *Broker) Start(ctx context.Context) (err error) {
 		if err := b.startServer(); err != nil {
 			return err
 		}
-		if err := b.connect(nats.InProcessServer(b.server)); err != nil {
+		if err := b.connectEmbedded(); err != nil {
 			return err
 		}
 	} else if err := b.connectExternal(ctx); err != nil {
@@ -194,18 +209,36 @@ func (b *Broker) startServer() error {
 	return nil
 }
 
-// connect opens the relay's own connections.
-func (b *Broker) connect(to nats.Option) (err error) {
-	own := []nats.Option{to, nats.MaxReconnects(-1)}
-	b.conn, err = nats.Connect("", append(own, nats.Name("relay"), nats.Nkey(public(b.keys.relay), b.keys.relay.Sign))...)
-	if err != nil {
-		return fmt.Errorf("connect to the broker: %w", err)
+// connect opens the relay's own connections. What agents bring about in any
+// number has connections of its own, so that it delays nothing else.
+func (b *Broker) connect(servers string, options []nats.Option, explain func(what string, err error) error) (err error) {
+	log := ofStrangers(b.opts.Log)
+	options = append(options, nats.ErrorHandler(func(c *nats.Conn, _ *nats.Subscription, err error) {
+		log.Warn().Err(err).Str("connection", c.Opts.Name).Msg("the NATS server complains, or messages are dropped")
+	}))
+	b.dial = func(name string, key nkeys.KeyPair) (*nats.Conn, error) {
+		return nats.Connect(servers, append(slices.Clip(options), nats.Name(name), nats.Nkey(public(key), key.Sign))...)
 	}
-	b.system, err = nats.Connect("", append(own, nats.Name("relay's watch"), nats.Nkey(public(b.keys.system), b.keys.system.Sign))...)
-	if err != nil {
-		return fmt.Errorf("connect to the broker: %w", err)
+	if b.conn, err = b.dial("relay", b.keys.relay); err != nil {
+		return explain("connect as the relay", err)
+	}
+	if b.door, err = b.dial("relay's door", b.keys.relay); err != nil {
+		return explain("connect as the relay", err)
+	}
+	if b.system, err = b.dial("relay's watch", b.keys.system); err != nil {
+		return explain("connect to the system's account", err)
 	}
 	return b.openJetStream()
+}
+
+func (b *Broker) connectEmbedded() error {
+	options := []nats.Option{nats.InProcessServer(b.server), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond)}
+	return b.connect("", options, func(_ string, err error) error { return fmt.Errorf("connect to the broker: %w", err) })
+}
+
+// own are the relay's connections, as far as they were opened.
+func (b *Broker) own() []*nats.Conn {
+	return slices.DeleteFunc(append(b.lanes.connections(), b.system, b.door, b.conn), func(c *nats.Conn) bool { return c == nil })
 }
 
 func (b *Broker) openJetStream() error {
@@ -226,15 +259,14 @@ func (b *Broker) openJetStream() error {
 // broker.
 func (b *Broker) Stop() {
 	b.callout.close()
+	b.lanes.close()
 	b.stopWork()
 	b.work.Wait()
 	if b.server != nil {
 		b.waitForAgents()
 	}
-	for _, conn := range []*nats.Conn{b.system, b.conn} {
-		if conn != nil {
-			conn.Close()
-		}
+	for _, conn := range b.own() {
+		conn.Close()
 	}
 	if b.server != nil {
 		b.server.Shutdown()
@@ -261,8 +293,8 @@ func (b *Broker) waitForAgents() {
 // agents is how many connections the embedded server has beside the relay's.
 func (b *Broker) agents() int {
 	own := 0
-	for _, conn := range []*nats.Conn{b.system, b.conn} {
-		if conn != nil && conn.IsConnected() {
+	for _, conn := range b.own() {
+		if conn.IsConnected() {
 			own++
 		}
 	}

@@ -28,6 +28,8 @@ type callout struct {
 	log   zerolog.Logger
 
 	connections *connections
+	quota       *quota
+	welcome     func(cluster string) // before the first of a cluster's agents is let in
 	asked       atomic.Int64
 
 	mu     sync.RWMutex
@@ -47,10 +49,10 @@ const checkCluster = "_check"
 // be answered by then.
 func (b *Broker) Admit(lookup func(publicKey string) (cluster string, ok bool)) error {
 	b.callout.open(lookup)
-	if _, err := b.conn.QueueSubscribe(server.AuthCalloutSubject, calloutQueue, b.callout.answer); err != nil {
+	if _, err := b.door.QueueSubscribe(server.AuthCalloutSubject, calloutQueue, b.callout.answer); err != nil {
 		return fmt.Errorf("listen for who may connect: %w", err)
 	}
-	if err := b.conn.Flush(); err != nil {
+	if err := b.door.Flush(); err != nil {
 		return fmt.Errorf("listen for who may connect: %w", err)
 	}
 	if b.server != nil {
@@ -135,6 +137,9 @@ func (c *callout) admit(rq *jwt.AuthorizationRequestClaims) (string, error) {
 	if !signed(key, rq.ClientInformation.Nonce, rq.ConnectOptions.SignedNonce) {
 		return "", errSignature
 	}
+	if c.quota.coolingDown(cluster) {
+		return "", fmt.Errorf("cluster %s flooded the relay: it is let in again within %v", cluster, coolDown)
+	}
 	if !c.connections.admit(key, place{rq.Server.ID, rq.ClientInformation.ID}, c.most) {
 		return "", fmt.Errorf("cluster %s has %d connections already, which is the most for one key", cluster, c.most)
 	}
@@ -143,6 +148,7 @@ func (c *callout) admit(rq *jwt.AuthorizationRequestClaims) (string, error) {
 	if now, ok := c.cluster(key); !ok || now != cluster {
 		return "", errUnknownKey
 	}
+	c.welcome(cluster)
 	user := jwt.NewUserClaims(rq.UserNkey)
 	user.Name = key // by which servers list the connection
 	user.Audience = "AGENTS"

@@ -72,7 +72,10 @@ func testCallout(t testing.TB) (*callout, nkeys.KeyPair) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &callout{keys: keys, life: time.Hour, most: 1 << 30, log: zerolog.Nop(), connections: newConnections()}
+	c := &callout{
+		keys: keys, life: time.Hour, most: 1 << 30, log: zerolog.Nop(),
+		connections: newConnections(), quota: newQuota(1, 1), welcome: func(string) {},
+	}
 	c.open(func(key string) (string, bool) { return "c", key == public(kp) })
 	return c, kp
 }

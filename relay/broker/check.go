@@ -27,8 +27,8 @@ func (b *Broker) checkAsAgent() error {
 	denied := make(chan error, 8)
 	e := b.opts.External
 	asked := b.callout.asked.Load()
-	agent, err := nats.Connect(strings.Join(e.URLs, ","), append(e.options("relay's check"),
-		nats.NoReconnect(), nats.CustomInboxPrefix(protocol.InboxPrefix(checkCluster)),
+	agent, err := nats.Connect(strings.Join(e.URLs, ","), append(e.options(),
+		nats.Name("relay's check"), nats.NoReconnect(), nats.CustomInboxPrefix(protocol.InboxPrefix(checkCluster)),
 		nats.Nkey(public(b.keys.check), b.keys.check.Sign),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			select {

@@ -30,8 +30,9 @@ const (
 	maxAgentPayload  = protocol.MaxMessage + headroom/2
 )
 
-// spare are connections of others than agents: relays, and people that look.
-const spare = 16
+// spare are connections of others than agents: of relays, which have one for
+// each cluster, and of people that look.
+const spare = 1000
 
 // Defaults of Options.
 const (

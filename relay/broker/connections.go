@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -69,6 +71,13 @@ func (c *connections) of(key string) []place {
 		places = append(places, at)
 	}
 	return places
+}
+
+// keys are those that connections were made with.
+func (c *connections) keys() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.byKey))
 }
 
 // count is how many there are.

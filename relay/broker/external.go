@@ -65,9 +65,9 @@ func onLoopback(address string) bool {
 }
 
 // options of each connection to an external server.
-func (e *External) options(name string) []nats.Option {
+func (e *External) options() []nats.Option {
 	options := []nats.Option{
-		nats.Name(name), nats.Timeout(10 * time.Second),
+		nats.Timeout(10 * time.Second),
 		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1), // what cannot be sent now fails now
@@ -84,26 +84,20 @@ func (e *External) options(name string) []nats.Option {
 
 // connectExternal opens the relay's own connections to an external server, and
 // checks what can be seen from them.
-func (b *Broker) connectExternal(ctx context.Context) (err error) {
+func (b *Broker) connectExternal(ctx context.Context) error {
 	e := b.opts.External
 	servers := strings.Join(e.URLs, ",")
-	log := b.opts.Log
-	own := append(e.options("relay"),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+	log := ofStrangers(b.opts.Log) // there is a connection for each cluster
+	own := append(e.options(),
+		nats.DisconnectErrHandler(func(c *nats.Conn, err error) {
 			if err != nil {
-				log.Warn().Err(err).Msg("lost the connection to the NATS server; trying again")
+				log.Warn().Err(err).Str("connection", c.Opts.Name).Msg("lost the connection to the NATS server; trying again")
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info().Msg("connected to the NATS server again") }))
-	b.conn, err = nats.Connect(servers, append(own, nats.Nkey(public(b.keys.relay), b.keys.relay.Sign))...)
-	if err != nil {
-		return explain("connect as the relay", err)
-	}
-	b.system, err = nats.Connect(servers, append(own, nats.Nkey(public(b.keys.system), b.keys.system.Sign))...)
-	if err != nil {
-		return explain("connect to the system's account", err)
-	}
-	if err := b.openJetStream(); err != nil {
+		nats.ReconnectHandler(func(c *nats.Conn) {
+			log.Info().Str("connection", c.Opts.Name).Msg("connected to the NATS server again")
+		}))
+	if err := b.connect(servers, own, explain); err != nil {
 		return err
 	}
 	if _, err := b.js.AccountInfo(ctx); err != nil {

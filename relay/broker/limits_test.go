@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,7 +119,7 @@ func TestRequestsOfACluster(t *testing.T) {
 		if err := protocol.Decode(m.Data, new(protocol.SyncReply)); !errors.As(err, &refused) || !refused.Temporary || !strings.Contains(refused.Message, "more than 5 times in a second") {
 			t.Fatalf("refused with %v", err)
 		}
-		if err := b.quota.take("another"); err != nil {
+		if err := b.quota.take("another", 0); err != nil {
 			t.Error(err)
 		}
 		return
@@ -143,3 +144,24 @@ func TestStrangersInTheLog(t *testing.T) {
 }
 
 func testLog(w *strings.Builder) zerolog.Logger { return zerolog.New(w) }
+
+// TestWhoCameAndWent: connections that end as soon as they are there do not
+// count on, whatever the order in which the server's word is worked on.
+func TestWhoCameAndWent(t *testing.T) {
+	b := start(t, t.TempDir())
+	kp, _ := admitted(t, b)
+	var agents sync.WaitGroup
+	for range 8 {
+		agents.Go(func() {
+			for range 40 {
+				agentOf(t, b, kp).Close()
+			}
+		})
+	}
+	agents.Wait()
+	for deadline := time.Now().Add(10 * time.Second); b.callout.connections.count() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections count, %d are there", b.callout.connections.count(), b.agents())
+		}
+	}
+}

@@ -37,7 +37,7 @@ func (l serverLog) Warnf(format string, v ...any) {
 
 // strange is in what the server says of clients that it did not let in or that
 // break the protocol. They name their keys and users, never secrets.
-var strange = []string{"authentication", "authorization", "auth callout", "maximum payload", "maximum control line", "maximum subscriptions", "maximum account", "parser error", "read error", "write error", "processing client", "permissions violation"}
+var strange = []string{"authentication", "authorization", "auth callout", "maximum payload", "maximum control line", "maximum subscriptions", "maximum account", "parser error", "read error", "write error", "processing client", "permissions violation", "slow consumer", "producer was stalled"}
 
 func (l serverLog) write(level zerolog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)

@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	requests    *prometheus.CounterVec
 	deadLetters prometheus.Counter
+	floods      prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer, agents func() int) *metrics {
@@ -22,6 +23,10 @@ func newMetrics(r prometheus.Registerer, agents func() int) *metrics {
 		deadLetters: promauto.With(r).NewCounter(prometheus.CounterOpts{
 			Name: "trainrelay_dead_letters_total",
 			Help: "Messages of agents that could not be used and were kept as dead letters.",
+		}),
+		floods: promauto.With(r).NewCounter(prometheus.CounterOpts{
+			Name: "trainrelay_floods_total",
+			Help: "How often a cluster was cut off for a while because its agents flooded the relay; the log names it.",
 		}),
 	}
 }

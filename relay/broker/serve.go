@@ -21,34 +21,24 @@ type Handler func(ctx context.Context, cluster, verb string, data []byte) (answe
 const (
 	maxRequests           = 128
 	maxRequestsPerCluster = 32
-	maxWaitingRequests    = 4096
 	queueGroup            = "relay"
 )
 
+// call is a request that is to be answered. It has a slot, and a share of its
+// cluster's quota.
+type call struct {
+	m             *nats.Msg
+	cluster, verb string
+}
+
 // storageCheck is how often the broker looks whether its storage still works.
 const storageCheck = time.Second
-
-// Listen takes requests from now on, which Serve answers. It comes before
-// Admit, so that no agent asks where nobody listens.
-func (b *Broker) Listen() error {
-	b.requests = make(chan *nats.Msg, maxWaitingRequests)
-	if _, err := b.conn.ChanQueueSubscribe(protocol.UpWildcard(), queueGroup, b.requests); err != nil {
-		return fmt.Errorf("listen for agents: %w", err)
-	}
-	if err := b.conn.Flush(); err != nil {
-		return fmt.Errorf("listen for agents: %w", err)
-	}
-	return nil
-}
 
 // Serve answers the agents' requests, after Listen, until ctx is done, and
 // returns when those at hand are answered. It returns an error when the broker
 // can store nothing any more.
 func (b *Broker) Serve(ctx context.Context, handle Handler) error {
-	var (
-		slots   = make(chan struct{}, maxRequests)
-		running sync.WaitGroup
-	)
+	var running sync.WaitGroup
 	defer running.Wait()
 	check := time.NewTicker(storageCheck)
 	defer check.Stop()
@@ -60,27 +50,13 @@ func (b *Broker) Serve(ctx context.Context, handle Handler) error {
 			if err := b.storage(); err != nil {
 				return err
 			}
-		case m := <-b.requests:
-			cluster, verb, ok := protocol.ParseUpSubject(m.Subject)
-			if !ok || m.Reply == "" {
-				continue
-			}
-			if cluster == checkCluster {
-				b.answerCheck(m)
-				continue
-			}
-			if err := b.quota.take(cluster); err != nil {
-				b.metrics.requests.WithLabelValues("deferred").Inc()
-				b.respond(m, refusal(err.Error(), true))
-				continue
-			}
-			slots <- struct{}{}
+		case c := <-b.requests:
 			running.Go(func() {
-				defer func() { <-slots; b.quota.give(cluster) }()
+				defer b.done(c)
 				// What is at hand when the relay stops is still answered.
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 				defer cancel()
-				b.answer(ctx, m, cluster, verb, handle)
+				b.answer(ctx, c.m, c.cluster, c.verb, handle)
 			})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 // What servers say and take on the system's connection.
 const (
+	subjectPresence   = "$SYS.ACCOUNT.AGENTS.*"
 	subjectConnect    = "$SYS.ACCOUNT.AGENTS.CONNECT"
 	subjectDisconnect = "$SYS.ACCOUNT.AGENTS.DISCONNECT"
 	subjectConnz      = "$SYS.REQ.SERVER.PING.CONNZ"
@@ -44,16 +45,21 @@ type connectionList struct {
 
 // watchConnections follows who is connected at all servers.
 func (b *Broker) watchConnections(ctx context.Context) error {
-	for subject, take := range map[string]func(presenceEvent){subjectConnect: b.came, subjectDisconnect: b.went} {
-		_, err := b.system.Subscribe(subject, func(m *nats.Msg) {
-			var event presenceEvent
-			if json.Unmarshal(m.Data, &event) == nil {
-				take(event)
-			}
-		})
-		if err != nil {
-			return fmt.Errorf("watch the agents' connections: %w", err)
+	// One subscription, so that what came and went is taken in in that order.
+	_, err := b.system.Subscribe(subjectPresence, func(m *nats.Msg) {
+		var event presenceEvent
+		if json.Unmarshal(m.Data, &event) != nil {
+			return
 		}
+		switch m.Subject {
+		case subjectConnect:
+			b.came(event)
+		case subjectDisconnect:
+			b.went(event)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch the agents' connections: %w", err)
 	}
 	if b.server != nil {
 		return nil // nobody is there yet
@@ -67,12 +73,16 @@ func (b *Broker) watchConnections(ctx context.Context) error {
 func (b *Broker) memory() time.Duration { return b.opts.AgentLife + time.Minute }
 
 // came takes in that an agent connected. Another relay may have let it in that
-// did not know yet that its key was revoked.
+// did not know yet that its key was revoked, or that its cluster floods.
 func (b *Broker) came(event presenceEvent) {
 	at := place{event.Server.ID, event.Client.ID}
-	if b.callout.revoked(event.Client.User) {
+	cluster, ok := b.callout.cluster(event.Client.User)
+	if b.callout.revoked(event.Client.User) || ok && b.quota.coolingDown(cluster) {
 		b.kick(at)
 		return
+	}
+	if ok {
+		b.welcome(cluster)
 	}
 	b.callout.connections.seen(event.Client.User, at, b.memory())
 }
