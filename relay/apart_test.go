@@ -43,6 +43,20 @@ func testDeadLetters(t *testing.T, opts Options) {
 		}
 	}
 	a.join() // the relay lives on
+
+	// However many there are, few are kept.
+	for range 40 {
+		if _, err := a.conn.Request(protocol.UpSubject("c", protocol.VerbSync), []byte("no json"), 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.State.LastSeq > 12 {
+		t.Errorf("%d dead letters were written", info.State.LastSeq)
+	}
 }
 
 // connect tries to connect until the server says yes or no: a connection that

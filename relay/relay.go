@@ -288,5 +288,6 @@ func (r *Relay) open(ctx context.Context, rooms *errgroup.Group, roomsCtx contex
 		rooms.Go(func() error { exporter.Run(roomsCtx); return nil })
 	}
 	rooms.Go(func() error { r.audit.Run(roomsCtx); return nil })
-	return uplink{clusters: service, logs: r.logs, log: r.opts.Log}, nil
+	// What agents bring about is logged so many times a minute, whatever they send.
+	return uplink{clusters: service, logs: r.logs, log: r.opts.Log.Sample(&zerolog.BurstSampler{Burst: 60, Period: time.Minute})}, nil
 }

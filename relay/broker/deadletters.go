@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/trainrelay/trainrelay/protocol"
 )
 
 // DeadLetters is the stream of agents' messages that could not be used, of long
@@ -48,10 +50,14 @@ func (b *Broker) makeDeadLetters(ctx context.Context) error {
 }
 
 // deadLetter keeps a message that cannot be used, for people to look at. It is
-// a help, not a promise: where it cannot be kept, the log has the reason.
+// a help, not a promise: where it cannot be kept, the log has the reason, and of
+// a cluster that sends many only some are looked at.
 func (b *Broker) deadLetter(ctx context.Context, m *nats.Msg, bad error) {
 	b.metrics.requests.WithLabelValues("dead").Inc()
 	b.metrics.deadLetters.Inc()
+	if cluster, _, ok := protocol.ParseUpSubject(m.Subject); ok && !b.quota.letter(cluster) {
+		return // whatever it sends, it fills neither the log nor the disk's time
+	}
 	// A header's value is one line.
 	reason := strings.Join(strings.Fields(bad.Error()), " ")
 	if len(reason) > maxReason {

@@ -23,6 +23,7 @@ type use struct {
 	pace    *rate.Limiter
 	excess  *rate.Limiter // of what comes above the quota
 	dropped int           // of its lane, so far
+	letters *rate.Limiter // of dead letters that are kept and logged
 	cooling time.Time     // until when the cluster is refused altogether
 }
 
@@ -97,13 +98,21 @@ func (q *quota) coolingDown(cluster string) bool {
 	return u != nil && time.Now().Before(u.cooling)
 }
 
+// letter reports whether one more dead letter of the cluster is to be kept.
+func (q *quota) letter(cluster string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.use(cluster).letters.Allow()
+}
+
 func (q *quota) use(cluster string) *use {
 	u := q.clusters[cluster]
 	if u == nil {
 		excess := max(minExcess, 10*q.perSec)
 		u = &use{
-			pace:   rate.NewLimiter(rate.Limit(q.perSec), max(q.perSec, 2*maxAgentPayload/largeRequest)),
-			excess: rate.NewLimiter(rate.Limit(excess), excess),
+			pace:    rate.NewLimiter(rate.Limit(q.perSec), max(q.perSec, 2*maxAgentPayload/largeRequest)),
+			letters: rate.NewLimiter(rate.Every(6*time.Second), lettersPerSubject),
+			excess:  rate.NewLimiter(rate.Limit(excess), excess),
 		}
 		q.clusters[cluster] = u
 	}
