@@ -102,6 +102,24 @@ func stockedNode(t *testing.T, pool, cpu string) string {
 	if _, err := nodes.Patch(t.Context(), made.Name, types.StrategicMergePatchType, []byte(strings.ReplaceAll(format, "CPU", cpu)), metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
+	// A node that is not heard of counts as lost after 40 s, which a busy machine
+	// makes a test last.
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	beating := make(chan struct{})
+	go func() {
+		defer close(beating)
+		for tick := time.NewTicker(5 * time.Second); ; {
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case now := <-tick.C:
+				beat := fmt.Sprintf(`{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Test","lastHeartbeatTime":%q}]}}`, now.UTC().Format(time.RFC3339))
+				_, _ = nodes.Patch(ctx, made.Name, types.StrategicMergePatchType, []byte(beat), metav1.PatchOptions{}, "status")
+			}
+		}
+	}()
+	t.Cleanup(func() { stop(); <-beating })
 	// Nothing but what tolerates this is scheduled onto it.
 	taint := fmt.Sprintf(`{"spec":{"taints":[{"key":"pool","value":%q,"effect":"NoSchedule"}]}}`, pool)
 	if _, err := nodes.Patch(t.Context(), made.Name, types.MergePatchType, []byte(taint), metav1.PatchOptions{}); err != nil {
