@@ -87,7 +87,11 @@ func capacity(i *inventory.Inventory, name string) *protocol.TypeFound {
 // stockedNode makes a node that is ready, with a label and a taint of that value, and so many processors.
 func stockedNode(t *testing.T, pool, cpu string) string {
 	t.Helper()
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "stock-" + strings.ToLower(rand.Text()[:8]), Labels: map[string]string{"pool": pool}}}
+	// Tainted before it is ready: the scheduler gives it no pod of another test.
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "stock-" + strings.ToLower(rand.Text()[:8]), Labels: map[string]string{"pool": pool}},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: "pool", Value: pool, Effect: corev1.TaintEffectNoSchedule}}},
+	}
 	nodes := site.Client().CoreV1().Nodes()
 	made, err := nodes.Create(t.Context(), node, metav1.CreateOptions{})
 	if err != nil {
@@ -120,7 +124,7 @@ func stockedNode(t *testing.T, pool, cpu string) string {
 		}
 	}()
 	t.Cleanup(func() { stop(); <-beating })
-	// Nothing but what tolerates this is scheduled onto it.
+	// No taint of a node that is not ready is left.
 	taint := fmt.Sprintf(`{"spec":{"taints":[{"key":"pool","value":%q,"effect":"NoSchedule"}]}}`, pool)
 	if _, err := nodes.Patch(t.Context(), made.Name, types.MergePatchType, []byte(taint), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
