@@ -56,7 +56,7 @@ func TestJoinToken(t *testing.T) {
 		before := time.Now()
 		helm(t, "upgrade", "trainrelay-agent", filepath.Join(site(t).Repo, "deploy", "charts", "trainrelay-agent"),
 			"--namespace", agentSpace, "--reuse-values", "--set-file", "join.token="+file)
-		site(t).WaitForAgentLog(t, before, "the new join token is of no use; going on with the credentials that are there")
+		site(t).WaitForAgentLog(t, before, "the new join token is of no use now; going on with the credentials that are there")
 		waitForSync(t)
 
 		// Without credentials it says what it waits for, and lives.
