@@ -93,6 +93,17 @@ var imageIDRE = regexp.MustCompile(`^(sha256|sha384|sha512):`)
 // where it comes from and means what a machine happens to have.
 func ImageID(image string) bool { return imageIDRE.MatchString(image) }
 
+// CheckImage says what is wrong with the reference of an image.
+func CheckImage(image string) error {
+	if image == "" || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("image: %q is not an image reference", Cut(image, 80))
+	}
+	if ImageID(image) {
+		return fmt.Errorf("image: %q is the id of an image on some machine, not an image reference", Cut(image, 80))
+	}
+	return nil
+}
+
 // Validate returns every problem of the job, joined; each names its field.
 func (j *Job) Validate() error {
 	var errs []error
@@ -105,11 +116,8 @@ func (j *Job) Validate() error {
 	if strings.TrimSpace(j.Command) == "" {
 		bad("command", "is empty")
 	}
-	if j.Image == "" || strings.ContainsFunc(j.Image, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		bad("image", "%q is not an image reference", Cut(j.Image, 80))
-	}
-	if ImageID(j.Image) {
-		bad("image", "%q is the id of an image on some machine, not an image reference", Cut(j.Image, 80))
+	if err := CheckImage(j.Image); err != nil {
+		errs = append(errs, err)
 	}
 	if j.Code != "" {
 		if err := CheckDigest(j.Code); err != nil {

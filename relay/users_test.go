@@ -118,6 +118,7 @@ func TestRoles(t *testing.T) {
 		"list-jobs": v1.Reader, "get-job": v1.Reader, "stream-job": v1.Reader, "search-logs": v1.Reader, "list-computes": v1.Reader, "get-compute": v1.Reader,
 		"list-clusters": v1.Reader, "get-cluster": v1.Reader, "who-am-i": v1.Reader, "list-keys": v1.Reader,
 		"list-extensions": v1.Reader, "get-extension": v1.Reader,
+		"put-environment": v1.Contributor, "list-environments": v1.Reader, "get-environment": v1.Reader,
 		"enrol": "", "get-code": "", "whoami": "",
 	}
 	for id, op := range s.operations(t) {
@@ -179,6 +180,11 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			_, _, err := admin.PutExtension(ctx, "c", "amlarc-compute", v1.ExtensionSettings{Settings: map[string]string{"enableTraining": "true"}})
 			return err
 		}},
+		{"put-environment", "environment.put", "sklearn:1", "", func() error {
+			_, _, err := admin.PutEnvironment(ctx, "sklearn", "1", v1.EnvironmentSettings{Image: "registry.example/sklearn:1"})
+			return err
+		}},
+		{"delete-environment", "environment.delete", "sklearn:1", "", func() error { return admin.DeleteEnvironment(ctx, "sklearn", "1") }},
 		{"put-snapshot", "snapshot.put", digest, "", func() error {
 			return admin.PutSnapshot(ctx, digest, func(w io.Writer) error { _, err := w.Write(code.Bytes()); return err })
 		}},

@@ -40,18 +40,19 @@ type grammar struct {
 	// PrintVersion is the habit; the command is Version.
 	PrintVersion versionFlag `name:"version" help:"Print the version."`
 
-	Job       jobCommands       `cmd:"" help:"Submit and follow training jobs."`
-	Logs      logsCommands      `cmd:"" help:"Search the output of jobs."`
-	Compute   computeCommands   `cmd:"" help:"Where jobs run: namespaces of clusters."`
-	Cluster   clusterCommands   `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
-	Extension extensionCommands `cmd:"" name:"k8s-extension" help:"The extension Microsoft.AzureML.Kubernetes of a cluster: what is installed for training."`
-	Key       keyCommands       `cmd:"" help:"The keys by which clusters know what the relay says."`
-	Login     loginCommand      `cmd:"" help:"Keep where the relay is and a token for it."`
-	Whoami    whoamiCommand     `cmd:"" help:"Show whose token is used."`
-	Token     tokenCommands     `cmd:"" help:"Who may use the relay, and what for."`
-	Audit     auditCommand      `cmd:"" help:"Show who changed what, newest first."`
-	Version   versionCommand    `cmd:"" help:"Print the version."`
-	Help      helpCommand       `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
+	Job         jobCommands         `cmd:"" help:"Submit and follow training jobs."`
+	Logs        logsCommands        `cmd:"" help:"Search the output of jobs."`
+	Compute     computeCommands     `cmd:"" help:"Where jobs run: namespaces of clusters."`
+	Cluster     clusterCommands     `cmd:"" help:"The Kubernetes clusters whose agents may connect."`
+	Extension   extensionCommands   `cmd:"" name:"k8s-extension" help:"The extension Microsoft.AzureML.Kubernetes of a cluster: what is installed for training."`
+	Environment environmentCommands `cmd:"" help:"Images that job files name as azureml:NAME:VERSION."`
+	Key         keyCommands         `cmd:"" help:"The keys by which clusters know what the relay says."`
+	Login       loginCommand        `cmd:"" help:"Keep where the relay is and a token for it."`
+	Whoami      whoamiCommand       `cmd:"" help:"Show whose token is used."`
+	Token       tokenCommands       `cmd:"" help:"Who may use the relay, and what for."`
+	Audit       auditCommand        `cmd:"" help:"Show who changed what, newest first."`
+	Version     versionCommand      `cmd:"" help:"Print the version."`
+	Help        helpCommand         `cmd:"" help:"Explain a topic: exit-codes, environment, output."`
 }
 
 // versionFlag prints the program's version, where it can mean nothing else.
@@ -117,7 +118,7 @@ func Main(ctx context.Context, args []string, stdio IO, own ...Command) (code in
 	if err != nil {
 		return a.report(err)
 	}
-	command, err := parser.Parse(helpArgs(args))
+	command, err := parser.Parse(helpArgs(azVersion(args)))
 	if err != nil {
 		return a.report(err)
 	}
@@ -133,6 +134,21 @@ func helpArgs(args []string) []string {
 		return []string{"--help"}
 	case args[0] == "help" && (len(args) == 1 || topics[args[1]] == nil):
 		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
+}
+
+// azVersion takes --version, which is the program's, for the version of an
+// environment where az does.
+func azVersion(args []string) []string {
+	if len(args) == 0 || args[0] != "environment" {
+		return args
+	}
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if arg == "--version" || strings.HasPrefix(arg, "--version=") {
+			args[i] = "--asset-version" + strings.TrimPrefix(arg, "--version")
+		}
 	}
 	return args
 }

@@ -38,15 +38,20 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	relay, err := a.connect()
+	if err != nil {
+		return err
+	}
+	if spec.Environment != nil {
+		if spec.Job.Image, err = a.imageOf(ctx, relay, *spec.Environment); err != nil {
+			return err
+		}
+	}
 	sealing := sealing{variables: spec.Secrets, values: values}
 	if c.RegistryConfig != "" {
 		if sealing.pull, err = registryConfig(c.RegistryConfig, spec.Job.Image); err != nil {
 			return err
 		}
-	}
-	relay, err := a.connect()
-	if err != nil {
-		return err
 	}
 	if spec.CodePath != "" {
 		if spec.Job.Code, err = a.sendCode(ctx, relay, resolve(dir, spec.CodePath)); err != nil {

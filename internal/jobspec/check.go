@@ -8,11 +8,13 @@ import (
 
 // checker collects what is wrong with one file.
 type checker struct {
-	file     source
-	opts     Options
-	spec     Spec
-	compute  *ComputeSpec // nil where the file is a job's
-	problems []Problem
+	file source
+	opts Options
+	spec Spec
+	// One of these is set where the file is no job's.
+	compute     *ComputeSpec
+	environment *EnvironmentSpec
+	problems    []Problem
 }
 
 // report adds a problem. It says nothing more once a hostile file has filled
@@ -56,7 +58,11 @@ func (c *checker) check(root *node) {
 		return
 	}
 	// What has no rule above has one here: sizes, and counts of entries.
-	if err := job.Validate(); err != nil {
+	whole := *job
+	if c.spec.Environment != nil {
+		whole.Image = "its/image" // only the relay knows it
+	}
+	if err := whole.Validate(); err != nil {
 		for _, message := range strings.Split(err.Error(), "\n") {
 			c.report(place{}, "", message, "")
 		}

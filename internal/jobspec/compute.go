@@ -40,16 +40,22 @@ func ParseCompute(filename string, src []byte) (*ComputeSpec, error) {
 
 // what the file is, for messages.
 func (c *checker) what() string {
-	if c.compute != nil {
+	switch {
+	case c.compute != nil:
 		return "the file of a compute"
+	case c.environment != nil:
+		return "the file of an environment"
 	}
 	return "a job file"
 }
 
 // example is what such a file has.
 func (c *checker) example() string {
-	if c.compute != nil {
+	switch {
+	case c.compute != nil:
 		return "a compute's file has lines such as `namespace: train`"
+	case c.environment != nil:
+		return "an environment's file has lines such as `name: sklearn` and `image: registry/repository:tag`"
 	}
 	return "a job file has lines such as `command: python train.py`, environment and compute"
 }

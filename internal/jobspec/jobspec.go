@@ -38,8 +38,12 @@ type Options struct {
 
 // Spec is a checked job file.
 type Spec struct {
-	// Job lacks only Code, the digest of the folder CodePath.
+	// Job lacks only Code, the digest of the folder CodePath, and the Image
+	// where Environment stands for it.
 	Job protocol.Job
+	// Environment is the registered environment that has the image; nil where
+	// the file names the image.
+	Environment *Asset `json:",omitempty"`
 	// CodePath is the local folder of the code as the file gives it, relative
 	// to the file's folder unless absolute; empty for none.
 	CodePath string

@@ -58,7 +58,11 @@ func TestValid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := spec.Job.Validate(); err != nil {
+		whole := spec.Job
+		if spec.Environment != nil {
+			whole.Image = "its/image"
+		}
+		if err := whole.Validate(); err != nil {
 			t.Error(err)
 		}
 		if random.MatchString(spec.Job.Name) {
@@ -227,6 +231,12 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte, set string) {
 		spec, err := Parse("job.yml", src, Options{Set: []string{set}})
 		if err == nil {
+			if spec.Environment != nil {
+				if spec.Job.Image != "" {
+					t.Fatalf("an image beside environment %v", *spec.Environment)
+				}
+				spec.Job.Image = "its/image"
+			}
 			if err := spec.Job.Validate(); err != nil {
 				t.Fatalf("a job that is not valid: %v", err)
 			}

@@ -269,8 +269,11 @@ func readImage(c *checker, n *node, key string) {
 		return
 	}
 	switch {
+	case strings.HasPrefix(image, "azureml:") && key != "environment":
+		c.report(n.at, key, fmt.Sprintf("%s is an environment, not an image", quote(image)), "write `environment: "+image+"`")
 	case strings.HasPrefix(image, "azureml:"):
-		c.report(n.at, key, "registered environments (azureml:…) are not supported yet", "give the image that it stands for")
+		c.registered(n, key, strings.TrimPrefix(image, "azureml:"))
+		return
 	case strings.HasPrefix(image, "file:"), strings.Contains(image, "://"):
 		c.report(n.at, key, fmt.Sprintf("%s is not an image reference", quote(image)), "an image is named as registry/repository:tag")
 	case image == "" || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }):

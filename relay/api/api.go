@@ -71,6 +71,11 @@ type Setup interface {
 	DeleteExtension(ctx context.Context, cluster, name string) error
 	ExtensionOf(ctx context.Context, cluster, name string) (v1.Extension, error)
 	Extensions(ctx context.Context, cluster string) ([]v1.Extension, error)
+	PutEnvironment(ctx context.Context, name, version string, want v1.EnvironmentSettings, by string) (_ v1.EnvironmentVersion, created bool, _ error)
+	DeleteEnvironment(ctx context.Context, name, version string) error
+	// Environment is a version, v1.LatestVersion for the newest.
+	Environment(ctx context.Context, name, version string) (v1.EnvironmentVersion, error)
+	Environments(ctx context.Context, name string) ([]v1.EnvironmentVersion, error)
 	Cluster(ctx context.Context, name string) (v1.Cluster, error)
 	Clusters(ctx context.Context) ([]v1.Cluster, error)
 	ClusterOf(publicKey string) (cluster string, ok bool)

@@ -27,6 +27,7 @@ func (a *API) routes() (http.Handler, error) {
 	a.computeRoutes(api)
 	a.clusterRoutes(api)
 	a.extensionRoutes(api)
+	a.environmentRoutes(api)
 	a.snapshotRoutes(api)
 	a.keyRoutes(api)
 	a.streamRoute(api)

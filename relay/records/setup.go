@@ -26,6 +26,8 @@ type setup struct {
 	reports  table[report]
 	// extensions are by cluster.
 	extensions table[extensionRecord]
+	// environments are by name and version; see environmentKey.
+	environments table[environmentRecord]
 
 	mu   sync.RWMutex
 	seen map[string]presence
@@ -120,6 +122,8 @@ func (s *Store) applySetup(e jetstream.KeyValueEntry) error {
 		return s.setup.reports.applyEntry(name, e)
 	case extensionPrefix:
 		return s.setup.extensions.applyEntry(name, e)
+	case environmentPrefix:
+		return s.setup.environments.applyEntry(name, e)
 	}
 	return fmt.Errorf("%q is not a key of a cluster, compute or token", e.Key())
 }
@@ -132,6 +136,8 @@ func (s *setup) drop(then time.Time) {
 	s.tokens.drop(then)
 	s.trusts.drop(then)
 	s.reports.drop(then)
+	s.extensions.drop(then)
+	s.environments.drop(then)
 }
 
 // presence is what was last heard of the cluster.
