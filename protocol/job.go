@@ -20,6 +20,7 @@ type Job struct {
 	Experiment  string            `json:"experiment_name,omitempty"`
 	Description string            `json:"description,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
+	Properties  map[string]string `json:"properties,omitempty"`
 
 	// Command is run by /bin/sh -c in the folder of the code.
 	Command string `json:"command"`
@@ -42,6 +43,9 @@ type Job struct {
 	Instances    int    `json:"instance_count"`
 	// TimeoutSeconds bounds the running time; 0 for no bound.
 	TimeoutSeconds int64 `json:"timeout_seconds,omitempty"`
+	// ShmBytes is the size of /dev/shm, a part of the pod's memory; 0 for the
+	// runtime's default.
+	ShmBytes int64 `json:"shm_bytes,omitempty"`
 	// Priority orders the queue, higher first; 0 is the default.
 	Priority int `json:"priority,omitempty"`
 }
@@ -142,10 +146,14 @@ func (j *Job) Validate() error {
 		field string
 		n     int
 		max   int
-	}{{"environment_variables", len(j.Env), MaxEnv}, {"secret_environment_variables", len(j.SecretEnv), MaxSecrets}, {"inputs", len(j.Inputs), MaxInputs}, {"tags", len(j.Tags), MaxTags}} {
+	}{{"environment_variables", len(j.Env), MaxEnv}, {"secret_environment_variables", len(j.SecretEnv), MaxSecrets}, {"inputs", len(j.Inputs), MaxInputs}, {"tags", len(j.Tags), MaxTags},
+		{"properties", len(j.Properties), MaxTags}} {
 		if m.n > m.max {
 			bad(m.field, "%d entries, at most %d are allowed", m.n, m.max)
 		}
+	}
+	if j.ShmBytes < 0 || j.ShmBytes > MaxShm {
+		bad("shm_bytes", "%d is not within 0 to %d", j.ShmBytes, int64(MaxShm))
 	}
 	for k, v := range j.Env {
 		if !envRE.MatchString(k) {

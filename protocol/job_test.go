@@ -36,6 +36,9 @@ func TestJobValidate(t *testing.T) {
 				j.Tags[fmt.Sprint(i)] = ""
 			}
 		}, "tags: "},
+		{"properties", func(j *Job) { j.Properties = map[string]string{"a": "b"} }, ""},
+		{"negative shm", func(j *Job) { j.ShmBytes = -1 }, "shm_bytes: -1"},
+		{"huge shm", func(j *Job) { j.ShmBytes = MaxShm + 1 }, "shm_bytes: 4398046511105"},
 		{"huge", func(j *Job) { j.Description = strings.Repeat("x", MaxJobSpec) }, "bytes as JSON"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

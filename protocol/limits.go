@@ -26,9 +26,10 @@ const (
 	MaxName         = 254 // characters of a job's name
 	MaxLabel        = 63  // characters of a cluster's, compute's or namespace's name
 	MaxInstances    = 1000
-	MaxEnv          = 500  // environment variables of a job
-	MaxInputs       = 100  // inputs of a job
-	MaxTags         = 50   // tags of a job
+	MaxEnv          = 500 // environment variables of a job
+	MaxInputs       = 100 // inputs of a job
+	MaxShm          = 1 << 42
+	MaxTags         = 50   // tags of a job, and likewise properties
 	MaxHeld         = 1000 // attempts in one page of a sync
 	MaxStarts       = 50   // starts in one answer
 	MaxCancels      = 500  // cancels, and likewise missing attempts, in one answer

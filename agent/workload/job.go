@@ -133,6 +133,11 @@ func podSpec(start *protocol.Start, on *protocol.Compute, o Options) (corev1.Pod
 	if job.Code != "" {
 		addCode(&spec, start, o)
 	}
+	if job.ShmBytes > 0 {
+		if err := addShm(&spec, job.ShmBytes); err != nil {
+			return spec, fmt.Errorf("instance type %s of compute %s: %w", start.InstanceType, on.Name, err)
+		}
+	}
 	return spec, nil
 }
 

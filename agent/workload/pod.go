@@ -49,6 +49,19 @@ func addCode(spec *corev1.PodSpec, start *protocol.Start, o Options) {
 		}}})
 }
 
+// addShm gives the command a /dev/shm of so many bytes. What is written there
+// counts as memory of the container.
+func addShm(spec *corev1.PodSpec, bytes int64) error {
+	size, main := resource.NewQuantity(bytes, resource.BinarySI), &spec.Containers[0]
+	if limit := main.Resources.Limits.Memory(); size.Cmp(*limit) > 0 {
+		return fmt.Errorf("shm_size %s is more than the memory of an instance, %s, of which it is a part", size, limit)
+	}
+	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: "shm", MountPath: "/dev/shm"})
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "shm", VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: size}}})
+	return nil
+}
+
 func confined() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		AllowPrivilegeEscalation: ptr.To(false),

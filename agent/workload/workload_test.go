@@ -40,6 +40,21 @@ func ranks() *protocol.Start {
 	}}
 }
 
+func shm() *protocol.Start {
+	return &protocol.Start{Attempt: 1, Job: protocol.Job{
+		Name: "loader", Command: "python3 train.py", Image: "torch:1", Compute: "onprem", Instances: 1, ShmBytes: 2 << 30,
+	}}
+}
+
+func TestShmIsPartOfMemory(t *testing.T) {
+	start := shm()
+	start.Job.ShmBytes = 5 << 30
+	_, err := Job(start, &protocol.Compute{Name: "onprem", Namespace: "train"}, options)
+	if err == nil || !strings.Contains(err.Error(), "shm_size 5Gi is more than the memory of an instance, 4Gi") {
+		t.Errorf("%v", err)
+	}
+}
+
 func sealed() *protocol.Start {
 	box := func(text string) protocol.Sealed {
 		return protocol.Sealed{To: "X" + strings.Repeat("T", 55), From: "X" + strings.Repeat("F", 55), Box: []byte(text)}
@@ -95,6 +110,7 @@ func TestGolden(t *testing.T) {
 		"ranks":  made(t, ranks()),
 		"gpu":    gpu,
 		"sealed": made(t, sealed()),
+		"shm":    made(t, shm()),
 		"secret": secret,
 		"env":    env,
 		"pull":   pull,

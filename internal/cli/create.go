@@ -6,19 +6,27 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/trainrelay/trainrelay/internal/client"
 	"github.com/trainrelay/trainrelay/internal/jobspec"
 	"github.com/trainrelay/trainrelay/internal/snapshot/pack"
 )
 
+// jobSource is a job file, and what is changed in it.
+type jobSource struct {
+	File string   `short:"f" required:"" help:"The job file, YAML as of az ml; - for stdin, or an http(s) URL." placeholder:"FILE"`
+	Name string   `short:"n" help:"The job's name, instead of the file's or a random one." placeholder:"NAME"`
+	Set  []string `sep:"none" help:"Override a value of the file, as inputs.epochs=3; may be repeated." placeholder:"KEY=VALUE"`
+	More []string `arg:"" optional:"" name:"key=value" help:"More overrides, as az takes them behind --set."`
+}
+
 type jobCreate struct {
-	File   string   `short:"f" required:"" help:"The job file, YAML as of az ml; - for stdin." placeholder:"FILE"`
-	Name   string   `short:"n" help:"The job's name, instead of the file's or a random one." placeholder:"NAME"`
-	Set    []string `sep:"none" help:"Override a value of the file, as inputs.epochs=3; may be repeated." placeholder:"KEY=VALUE"`
-	More   []string `arg:"" optional:"" name:"key=value" help:"More overrides, as az takes them behind --set."`
+	jobSource
 	Secret []string `sep:"none" help:"A secret that the file names as $${{secrets.NAME}}, from the environment, or with =@FILE from a file; may be repeated." placeholder:"NAME[=@FILE]"`
 	// The default place of docker's is not read: nothing goes anywhere unasked.
 	RegistryConfig string `help:"Pull the image with the login for its registry in this config.json of docker." placeholder:"FILE"`
@@ -34,7 +42,7 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	spec, dir, err := a.readJob(c, values)
+	spec, dir, err := a.readJob(ctx, &c.jobSource, jobspec.Options{Secrets: sortedKeys(values)})
 	if err != nil {
 		return err
 	}
@@ -87,25 +95,85 @@ func (c *jobCreate) Run(ctx context.Context, a *app) error {
 	return a.print(c.output, job, formatJSON, jobColumns)
 }
 
-// readJob reads and checks the job file. dir is what its paths are relative to.
-func (a *app) readJob(c *jobCreate, values secrets) (spec *jobspec.Spec, dir string, err error) {
+type jobValidate struct {
+	jobSource
+	output
+}
+
+// Run checks a job file without a relay. It prints the job where it is asked how.
+func (c *jobValidate) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	spec, _, err := a.readJob(ctx, &c.jobSource, jobspec.Options{AnySecret: true})
+	if err != nil {
+		return err
+	}
+	a.notef("the job file is valid")
+	if c.Format == "" && c.Query == "" {
+		return nil
+	}
+	return a.print(c.output, spec.Job, formatJSON, jobColumns)
+}
+
+// readJob reads and checks the job file, and tells what is to be told of it. dir
+// is what its paths are relative to.
+func (a *app) readJob(ctx context.Context, c *jobSource, opts jobspec.Options) (spec *jobspec.Spec, dir string, err error) {
 	var src []byte
 	name := c.File
-	if name == "-" {
+	fetched := strings.HasPrefix(name, "https://") || strings.HasPrefix(name, "http://")
+	switch {
+	case name == "-":
 		name = "stdin"
 		src, err = io.ReadAll(io.LimitReader(a.io.In, jobspec.MaxSize+1))
-	} else {
+	case fetched:
+		src, err = a.fetch(ctx, name)
+	default:
 		dir = filepath.Dir(name)
 		src, err = readFile(name)
 	}
 	if err != nil {
-		return nil, "", usage{fmt.Errorf("read the job file: %w", err), "give its path with --file"}
+		return nil, "", usage{fmt.Errorf("read the job file: %w", err), "give its path or URL with --file"}
 	}
-	spec, err = jobspec.Parse(name, src, jobspec.Options{
-		Set: append(c.Set, c.More...), Name: c.Name, Secrets: sortedKeys(values),
-		CheckFolder: func(path string) error { return checkFolder(path, resolve(dir, path)) },
-	})
-	return spec, dir, err
+	opts.Set, opts.Name = append(c.Set, c.More...), c.Name
+	opts.CheckFolder = func(path string) error {
+		if fetched && !filepath.IsAbs(path) {
+			return fmt.Errorf("%q is a path beside the file, which was fetched from a URL", path)
+		}
+		return checkFolder(path, resolve(dir, path))
+	}
+	spec, err = jobspec.Parse(name, src, opts)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, note := range spec.Notes {
+		a.notef("note: %s", note.OneLine())
+	}
+	return spec, dir, nil
+}
+
+// fetchTimeout is for a job file.
+const fetchTimeout = 30 * time.Second
+
+// fetch gets no more of a URL than shows that it is too large.
+func (a *app) fetch(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	transport := &http.Transport{Proxy: a.proxy()}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", req.URL.Redacted(), resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, jobspec.MaxSize+1))
 }
 
 // readFile reads no more of a file than shows that it is too large.

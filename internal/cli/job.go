@@ -10,11 +10,12 @@ import (
 )
 
 type jobCommands struct {
-	Create jobCreate `cmd:"" help:"Submit a job from a file."`
-	Show   jobShow   `cmd:"" help:"Show a job."`
-	List   jobList   `cmd:"" help:"List jobs, newest first."`
-	Stream jobStream `cmd:"" help:"Follow a job's states and output until it ends."`
-	Cancel jobCancel `cmd:"" help:"Ask for a job's end."`
+	Create   jobCreate   `cmd:"" help:"Submit a job from a file."`
+	Validate jobValidate `cmd:"" help:"Check a job file, without submitting it."`
+	Show     jobShow     `cmd:"" help:"Show a job."`
+	List     jobList     `cmd:"" help:"List jobs, newest first."`
+	Stream   jobStream   `cmd:"" help:"Follow a job's states and output until it ends."`
+	Cancel   jobCancel   `cmd:"" help:"Ask for a job's end."`
 }
 
 var jobColumns = []column{

@@ -15,6 +15,9 @@ type checker struct {
 	compute     *ComputeSpec
 	environment *EnvironmentSpec
 	problems    []Problem
+	notes       []Problem
+	root        *node           // of the file
+	absent      map[string]bool // inputs without a value
 }
 
 // report adds a problem. It says nothing more once a hostile file has filled
@@ -29,8 +32,20 @@ func (c *checker) report(at place, key, message, hint string) {
 	})
 }
 
+// note adds something to be told that is no problem.
+func (c *checker) note(at place, key, message, hint string) {
+	if len(c.notes) >= maxProblems {
+		return
+	}
+	c.notes = append(c.notes, Problem{
+		File: c.file.name, Line: at.line, Column: at.column, Source: c.file.line(at.line),
+		Argument: at.arg, Key: key, Message: message, Hint: hint,
+	})
+}
+
 // check reads the job from root.
 func (c *checker) check(root *node) {
+	c.root = root
 	if t := root.find("type"); t != nil && !c.isCommand(t) {
 		return // the keys of another type of job would only add noise
 	}
@@ -75,6 +90,9 @@ func (c *checker) isCommand(t *entry) bool {
 	switch {
 	case !ok:
 	case text == "command":
+		return true
+	case text == "command_job":
+		c.older(t.value.at, "type: command_job", "`type: command`")
 		return true
 	default:
 		for _, known := range types {
@@ -129,7 +147,7 @@ func (c *checker) command(root *node) {
 	if strings.TrimSpace(text) == "" {
 		c.report(e.value.at, "command", "command is empty", "")
 	}
-	c.spec.Job.Command = c.resolve(e.value, "command", c.spec.Job.Inputs)
+	c.spec.Job.Command = c.resolve(e.value, "command", c.olderInputs(e.value, "command", e.value.text))
 	if strings.ContainsRune(c.spec.Job.Command, 0) {
 		c.report(e.value.at, "command", "command contains a NUL character", "")
 	}

@@ -13,6 +13,8 @@ const (
 	exprOpen  = "${{"
 	exprClose = "}}"
 	groupOpen = "$[["
+
+	groupClose = "]]"
 )
 
 // segment is a run of a text: literal, or one expression.
@@ -77,69 +79,107 @@ var kinds = []string{"secrets", "inputs", "outputs", "search_space", "parent", "
 
 var inputRE = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
-// resolve replaces the expressions of the text that n has under key by the
-// values of the inputs, and reports those that it cannot. It gives up on a text
-// that is too large for a job, or would become so.
-func (c *checker) resolve(n *node, key string, inputs map[string]string) string {
+// resolve replaces the expressions of the text, which n has under key, by the
+// values of the inputs, and reports those that it cannot. Of an optional group
+// $[[ … ]] its inside is left, or nothing where an input within has no value. It
+// gives up on a text that is too large for a job, or would become so.
+func (c *checker) resolve(n *node, key, text string) string {
 	var b strings.Builder
+	var g *group
 	reported := 0
-	for _, s := range scan(n.text) {
-		if max(b.Len(), len(n.text)) > protocol.MaxJobSpec {
+	bad := func(nth int, message, hint string) {
+		c.report(c.marker(n, nth), key, message, hint)
+		reported++
+	}
+	for _, s := range scan(text) {
+		if max(b.Len(), len(text)) > protocol.MaxJobSpec || g != nil && g.text.Len() > protocol.MaxJobSpec {
 			c.report(n.at, key, fmt.Sprintf("%s is too large; a whole job has at most %d bytes", key, protocol.MaxJobSpec), "put large values into files of the code")
 			return ""
 		}
 		if reported > maxProblems {
 			return ""
 		}
-		if s.marker == "" {
+		switch {
+		case s.marker == groupOpen && g != nil:
+			bad(s.nth, "an optional group $[[ within another one", "end the one before with ]]")
+		case s.marker == groupOpen:
+			g = &group{nth: s.nth}
+		case s.marker == "" && g != nil:
+			inside, after, closed := strings.Cut(s.literal, groupClose)
+			g.text.WriteString(inside)
+			if closed {
+				if !g.dropped {
+					b.WriteString(g.text.String())
+				}
+				g = nil
+				b.WriteString(after)
+			}
+		case s.marker == "":
 			b.WriteString(s.literal)
-			continue
+		case secret(s) != "": // was reported as strayed
+		default:
+			value, absent, message, hint := c.evaluate(s)
+			switch {
+			case message != "":
+				bad(s.nth, message, hint)
+			case g != nil:
+				g.dropped = g.dropped || absent
+				g.text.WriteString(value)
+			case absent:
+				bad(s.nth, fmt.Sprintf("%s has no value", quote("${{"+s.body+"}}")), "give the input one, or write $[[ … ]] around what is to be left out without it")
+			default:
+				b.WriteString(value)
+			}
 		}
-		if secret(s) != "" {
-			continue // was reported as strayed
-		}
-		value, message, hint := evaluate(s, inputs)
-		if message != "" {
-			c.report(c.marker(n, s.nth), key, message, hint)
-			reported++
-		}
-		b.WriteString(value)
+	}
+	if g != nil {
+		bad(g.nth, "an optional group $[[ without its ]]", "end it with ]]")
 	}
 	return b.String()
 }
 
-// evaluate returns the value of an expression, or what is wrong with it.
-func evaluate(s segment, inputs map[string]string) (value, message, hint string) {
+// group is an optional group while it is read.
+type group struct {
+	nth     int // of its marker
+	text    strings.Builder
+	dropped bool // an input within has no value
+}
+
+// evaluate returns the value of an expression, that it is an input without one,
+// or what is wrong with it.
+func (c *checker) evaluate(s segment) (value string, absent bool, message, hint string) {
+	inputs := c.spec.Job.Inputs
 	const form = "write ${{inputs.NAME}}"
 	shown := quote("${{" + s.body + "}}")
 	word, name, dotted := strings.Cut(s.body, ".")
 	switch {
-	case s.marker == groupOpen:
-		return "", "optional groups $[[ … ]] are not supported yet", "write what is inside them plainly"
 	case s.open:
-		return "", "an expression ${{ without its }}", form
+		return "", false, "an expression ${{ without its }}", form
 	case s.body == "":
-		return "", "an empty expression", form
+		return "", false, "an empty expression", form
 	case word == "inputs" && dotted:
+		if c.absent[name] {
+			return "", true, "", ""
+		}
 		if value, ok := inputs[name]; ok {
-			return value, "", ""
+			return value, false, "", ""
 		}
 		if !inputRE.MatchString(name) {
-			return "", fmt.Sprintf("%s is not an expression", shown), form + "; a name has letters, digits and _"
+			return "", false, fmt.Sprintf("%s is not an expression", shown), form + "; a name has letters, digits and _"
 		}
-		return "", fmt.Sprintf("input %s is not defined", quote(name)), defined(name, inputs)
+		return "", false, fmt.Sprintf("input %s is not defined", quote(name)), defined(name, inputs)
 	case word == "inputs":
-		return "", fmt.Sprintf("%s names no input", shown), form
+		return "", false, fmt.Sprintf("%s names no input", shown), form
 	}
 	for _, kind := range kinds {
 		if word == kind {
-			return "", fmt.Sprintf("%s: expressions on %s are not supported yet", shown, word), ""
+			return "", false, fmt.Sprintf("%s: expressions on %s are not supported yet", shown, word), ""
 		}
 	}
 	if near := closest(word, kinds); near != "" {
-		return "", fmt.Sprintf("unknown expression %s", shown), fmt.Sprintf("did you mean %q?", near)
+		return "", false, fmt.Sprintf("unknown expression %s", shown), fmt.Sprintf("did you mean %q?", near)
 	}
-	return "", fmt.Sprintf("unknown expression %s", shown), form
+	return "", false, fmt.Sprintf("unknown expression %s", shown), form
 }
 
 // defined is the hint for an input that is not.

@@ -8,6 +8,9 @@
 // the schema of Azure ML knows and this version does not support yet is a
 // problem too: a key is never ignored silently.
 //
+// What is accepted and means nothing here, and what was written otherwise in
+// 2021, is told in notes.
+//
 // An environment variable may be ${{secrets.NAME}}, and nothing else beside it:
 // its value is sealed and never a part of the job's text, so secrets anywhere
 // else are a problem, and so is one without a value, or a value without a use.
@@ -31,6 +34,8 @@ type Options struct {
 	Name string
 	// Secrets are the names of the secrets that there are values for.
 	Secrets []string
+	// AnySecret takes it that there is a value for every secret.
+	AnySecret bool
 	// CheckFolder, where not nil, says what is wrong with a local folder that
 	// the file names, so that it is told together with everything else.
 	CheckFolder func(path string) error
@@ -47,6 +52,8 @@ type Spec struct {
 	// CodePath is the local folder of the code as the file gives it, relative
 	// to the file's folder unless absolute; empty for none.
 	CodePath string
+	// Notes are what is to be told of the file, and no problem.
+	Notes []Problem `json:",omitempty"`
 	// Secrets has for each variable that is to be sealed the name of its
 	// secret. They are not among the job's other variables.
 	Secrets map[string]string `json:",omitempty"`
@@ -60,6 +67,9 @@ func Parse(filename string, src []byte, opts Options) (*Spec, error) {
 	c.parse(src)
 	if len(c.problems) > 0 {
 		return nil, newError(c.problems)
+	}
+	if len(c.notes) > 0 {
+		c.spec.Notes = newError(c.notes).Problems // in the order of the lines
 	}
 	return &c.spec, nil
 }

@@ -79,6 +79,15 @@ func (e *Error) Render(colour bool) string {
 	return b.String()
 }
 
+// OneLine is the place, the problem and the hint on one line.
+func (p *Problem) OneLine() string {
+	text := p.place() + ": " + p.Message
+	if p.Hint != "" {
+		text += "; " + p.Hint
+	}
+	return printable(text)
+}
+
 func (p *Problem) place() string {
 	switch {
 	case p.Argument != "":

@@ -3,7 +3,6 @@ package jobspec
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/trainrelay/trainrelay/protocol"
 )
@@ -46,12 +45,13 @@ var commandJob = schema{
 	"resources":             {read: readSection(resources)},
 	"limits":                {read: readSection(limits)},
 
-	"properties":      {},
+	"properties":     {read: func(c *checker, n *node, key string) { c.spec.Job.Properties = c.texts(n, key, protocol.MaxTags) }},
+	"queue_settings": {read: readSection(queueSettings)},
+	"services":       {read: readServices},
+	"identity":       {read: ignored("jobs have no identity here, and pods no token")},
+
 	"distribution":    {},
 	"outputs":         {hint: "a job's output is its log; let the command store files itself"},
-	"queue_settings":  {},
-	"services":        {},
-	"identity":        {},
 	"parent_job_name": {},
 
 	"id":               {readOnly: true},
@@ -61,33 +61,14 @@ var commandJob = schema{
 	"parameters":       {readOnly: true},
 }
 
-var resources = schema{
-	"instance_count": {read: func(c *checker, n *node, key string) {
-		if value, ok := c.integer(n, key, 1, protocol.MaxInstances); ok {
-			c.spec.Job.Instances = int(value)
-		}
-	}},
-	"instance_type":      {read: readInstanceType},
-	"shm_size":           {},
-	"docker_args":        {},
-	"locations":          {},
-	"max_instance_count": {},
-	"properties":         {},
-}
-
-var limits = schema{
-	"timeout": {read: func(c *checker, n *node, key string) {
-		if value, ok := c.integer(n, key, 1, int64(366*24*time.Hour/time.Second)); ok {
-			c.spec.Job.TimeoutSeconds = value
-		}
-	}},
-}
+const buildHint = "build the image and name it in environment.image"
 
 var environment = schema{
-	"image": {read: readImage},
+	"image":  {read: readImage},
+	"docker": {read: olderEnvironment},
 
 	"conda_file":       {hint: "build an image that has the packages"},
-	"build":            {hint: "build the image and name it in environment.image"},
+	"build":            {hint: buildHint},
 	"inference_config": {},
 	"os_type":          {},
 	"name":             {hint: "an inline environment has no name"},
@@ -180,6 +161,7 @@ func readInputs(c *checker, n *node, key string) {
 		c.report(n.at, key, fmt.Sprintf("inputs has %d entries; at most %d are allowed", len(n.entries), protocol.MaxInputs), "")
 	}
 	inputs := make(map[string]string, len(n.entries))
+	c.absent = make(map[string]bool)
 	for _, e := range n.entries {
 		dotted := join(key, e.key)
 		inputs[e.key] = "" // defined, even if wrongly
@@ -190,13 +172,18 @@ func readInputs(c *checker, n *node, key string) {
 			c.report(e.at, dotted, fmt.Sprintf("%s: inputs with a type and a path are not supported yet", dotted),
 				"give a plain value: text, a number, true or false")
 		default:
-			if _, ok := c.text(e.value, dotted); ok {
+			if e.value.kind == nullKind {
+				delete(inputs, e.key)
+				c.absent[e.key] = true
+			} else if _, ok := c.text(e.value, dotted); ok {
 				inputs[e.key] = literal(e.value)
 				c.plain(e.value, dotted)
 			}
 		}
 	}
-	c.spec.Job.Inputs = inputs
+	if len(inputs) > 0 {
+		c.spec.Job.Inputs = inputs
+	}
 }
 
 // literal is the text that stands for an input in the command. Booleans are
@@ -212,6 +199,10 @@ func literal(n *node) string {
 }
 
 func readCompute(c *checker, n *node, key string) {
+	if n.kind == mappingKind && key == "compute" {
+		readOlderCompute(c, n, key)
+		return
+	}
 	text, ok := c.text(n, key)
 	if !ok {
 		return
@@ -233,6 +224,11 @@ func readCompute(c *checker, n *node, key string) {
 }
 
 func readCode(c *checker, n *node, key string) {
+	if n.kind == mappingKind && key == "code" {
+		c.older(n.at, key+" with keys of its own", "`code: FOLDER`")
+		c.walk(n, key, schema{"local_path": {read: readCode}})
+		return
+	}
 	path, ok := c.text(n, key)
 	if !ok {
 		return
@@ -241,6 +237,9 @@ func readCode(c *checker, n *node, key string) {
 	switch {
 	case strings.TrimSpace(path) == "":
 		c.report(n.at, key, "code is empty", "give the folder of the code, as `code: ./src`")
+	case protocol.CheckDigest(path) == nil: // of code that was sent before
+		c.spec.Job.Code = path
+		return
 	case remote && len(scheme) > 1: // a single letter is a drive
 		c.report(n.at, key, fmt.Sprintf("code from %s: is not supported yet", quote(scheme)), "give a local folder, as `code: ./src`")
 	case c.opts.CheckFolder != nil:
@@ -255,7 +254,10 @@ func readEnvironment(c *checker, n *node, key string) {
 	switch {
 	case n.kind == mappingKind:
 		c.walk(n, key, environment)
-		if n.find("image") == nil {
+		switch image, docker := n.find("image"), n.find("docker"); {
+		case image != nil && docker != nil:
+			c.report(docker.at, join(key, "docker"), "environment has an image twice", "keep `image`")
+		case image == nil && docker == nil:
 			c.report(n.at, key, "environment has no image", "add `image: NAME` to it")
 		}
 	default:

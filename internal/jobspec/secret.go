@@ -71,7 +71,7 @@ func (c *checker) takeSecrets(n *node, key string) {
 			continue
 		case !alone:
 			c.report(at, dotted, fmt.Sprintf("a secret has to be all of %s, with nothing beside it", dotted), "put what is around it into the secret's value")
-		case !slices.Contains(c.opts.Secrets, name):
+		case !c.opts.AnySecret && !slices.Contains(c.opts.Secrets, name):
 			c.report(at, dotted, fmt.Sprintf("there is no value for secret %s", name),
 				fmt.Sprintf("add --secret %s, which takes it from the environment, or --secret %s=@FILE", name, name))
 		}

@@ -17,6 +17,7 @@ type Job struct {
 	ExperimentName       string            `json:"experiment_name,omitempty"`
 	Description          string            `json:"description,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
+	Properties           map[string]string `json:"properties,omitempty"`
 	Command              string            `json:"command"`
 	Code                 string            `json:"code,omitempty" doc:"digest of the code snapshot"`
 	Environment          Environment       `json:"environment"`
@@ -50,6 +51,7 @@ type Environment struct {
 type Resources struct {
 	InstanceCount int    `json:"instance_count"`
 	InstanceType  string `json:"instance_type" doc:"one of the compute's; defaultInstanceType where it has none"`
+	ShmBytes      int64  `json:"shm_bytes,omitempty" doc:"of /dev/shm; 0 for the runtime's default"`
 }
 
 // Limits of a job.
