@@ -16,7 +16,7 @@ func TestBadInput(t *testing.T) {
 		name := unique("bad")
 		file := filepath.Join(t.TempDir(), "job.yml")
 		text := "name: " + name + "\ncomand: python train.py\nenvironment: {image: x}\ncompute: " + site(t).Compute +
-			"\nresources:\n  instance_count: many\n  shm_size: 2g\n"
+			"\nresources:\n  instance_count: many\n  docker_args: --privileged\n"
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +27,7 @@ func TestBadInput(t *testing.T) {
 		for _, want := range []string{
 			file + ":2:1", "comand: python train.py", "command", // the place, the line, the hint
 			file + ":6:", "instance_count", // all problems at once
-			file + ":7:", "shm_size", "not supported yet",
+			file + ":7:", "docker_args", "not supported yet",
 		} {
 			if !strings.Contains(out.Stderr, want) {
 				t.Errorf("the error lacks %q:\n%s", want, out.Stderr)
