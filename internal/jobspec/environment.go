@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,8 +38,8 @@ func ParseEnvironment(filename string, src []byte) (*EnvironmentSpec, error) {
 
 var environmentFile = schema{
 	"$schema":     {read: func(*checker, *node, string) {}},
-	"name":        {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Name }, func(s string) error { return v1.CheckAsset(s, "1") })},
-	"version":     {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Version }, func(s string) error { return v1.CheckAsset("a", s) })},
+	"name":        {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Name }, v1.CheckEnvironmentName)},
+	"version":     {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Version }, v1.CheckEnvironmentVersion)},
 	"image":       {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Image }, protocol.CheckImage)},
 	"description": {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Description }, nil)},
 	"tags": {read: func(c *checker, n *node, key string) {
@@ -79,10 +80,10 @@ type Asset struct {
 	Name, Version string // v1.LatestVersion for the newest
 }
 
-// ParseAsset reads NAME:VERSION or NAME@latest.
-func ParseAsset(text string) (Asset, error) {
+// parseAsset reads NAME:VERSION or NAME@latest.
+func parseAsset(text string) (Asset, error) {
 	if name, label, labelled := strings.Cut(text, "@"); labelled {
-		if err := v1.CheckAsset(name, "1"); err != nil {
+		if err := v1.CheckEnvironmentName(name); err != nil {
 			return Asset{}, err
 		}
 		if label != v1.LatestVersion {
@@ -94,7 +95,7 @@ func ParseAsset(text string) (Asset, error) {
 	if !ok {
 		return Asset{}, fmt.Errorf("%s has no version", quote(text))
 	}
-	return Asset{name, version}, v1.CheckAsset(name, version)
+	return Asset{name, version}, errors.Join(v1.CheckEnvironmentName(name), v1.CheckEnvironmentVersion(version))
 }
 
 // registered reads the azureml: reference of an environment.
@@ -103,7 +104,7 @@ func (c *checker) registered(n *node, key, text string) {
 		c.report(n.at, key, "environments of Azure's own registries and workspaces are not known here", "give the image that it stands for, as `image: REGISTRY/REPOSITORY:TAG`")
 		return
 	}
-	asset, err := ParseAsset(text)
+	asset, err := parseAsset(text)
 	if err != nil {
 		c.report(n.at, key, err.Error(), "write azureml:NAME:VERSION or azureml:NAME@latest; `trainrelay environment list` shows what there is")
 		return

@@ -33,7 +33,7 @@ func TestParseAsset(t *testing.T) {
 	for text, want := range map[string]Asset{
 		"sklearn:1": {"sklearn", "1"}, "a.b-c_d:2026.1": {"a.b-c_d", "2026.1"}, "sklearn@latest": {"sklearn", "latest"},
 	} {
-		if got, err := ParseAsset(text); err != nil || got != want {
+		if got, err := parseAsset(text); err != nil || got != want {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
@@ -42,7 +42,7 @@ func TestParseAsset(t *testing.T) {
 		"a:b:c": `"b:c" is not`, "a/b:1": `"a/b" is not`, "a..b:1": `"a..b" is not`, "sklearn@newest": "no label", "@latest": `"" is not`, "sklearn:latest": "stands for",
 		strings.Repeat("a", 256) + ":1": "1 to 255",
 	} {
-		if got, err := ParseAsset(text); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := parseAsset(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v, %v; want %q", text, got, err, want)
 		}
 	}
@@ -72,10 +72,11 @@ func FuzzEnvironment(f *testing.F) {
 		if spec.Image != "" && spec.Check() != nil {
 			t.Errorf("%v", spec.Check())
 		}
-		for _, of := range [][2]string{{spec.Name, "1"}, {"a", spec.Version}} {
-			if of[0] != "" && of[1] != "" && v1.CheckAsset(of[0], of[1]) != nil {
-				t.Errorf("%v", v1.CheckAsset(of[0], of[1]))
-			}
+		if err := v1.CheckEnvironmentName(spec.Name); spec.Name != "" && err != nil {
+			t.Error(err)
+		}
+		if err := v1.CheckEnvironmentVersion(spec.Version); spec.Version != "" && err != nil {
+			t.Error(err)
 		}
 	})
 }

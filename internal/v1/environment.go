@@ -43,22 +43,22 @@ const (
 
 var assetRE = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 
-// CheckAsset says what is wrong with the name and the version of an environment.
-func CheckAsset(name, version string) error {
-	var errs []error
-	for _, of := range []struct {
-		what, text string
-		most       int
-	}{{"name", name, maxAssetName}, {"version", version, maxAssetVersion}} {
-		if len(of.text) > of.most || !assetRE.MatchString(of.text) || strings.Contains(of.text, "..") {
-			errs = append(errs, fmt.Errorf("%q is not an environment's %s: 1 to %d letters, digits, single dots, - and _, starting and ending with a letter or digit",
-				protocol.Cut(of.text, 80), of.what, of.most))
-		}
-	}
+// CheckEnvironmentName says what is wrong with the name of an environment.
+func CheckEnvironmentName(name string) error { return checkAsset("name", name, maxAssetName) }
+
+// CheckEnvironmentVersion says what is wrong with the version of an environment.
+func CheckEnvironmentVersion(version string) error {
 	if version == LatestVersion {
-		errs = append(errs, fmt.Errorf("%s is no version: it stands for the one that was registered last", LatestVersion))
+		return fmt.Errorf("%s is no version: it stands for the one that was registered last", LatestVersion)
 	}
-	return errors.Join(errs...)
+	return checkAsset("version", version, maxAssetVersion)
+}
+
+func checkAsset(what, text string, most int) error {
+	if len(text) > most || !assetRE.MatchString(text) || strings.Contains(text, "..") {
+		return fmt.Errorf("%q is not an environment's %s: 1 to %d letters, digits, single dots, - and _, starting and ending with a letter or digit", protocol.Cut(text, 80), what, most)
+	}
+	return nil
 }
 
 // Check says what is wrong with the settings.

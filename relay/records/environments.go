@@ -46,7 +46,7 @@ func (s *Store) PutEnvironment(ctx context.Context, name, version string, want v
 		return v1.EnvironmentVersion{}, false, err
 	}
 	what := fmt.Sprintf("environment %s:%s", protocol.Cut(name, 80), protocol.Cut(version, 80))
-	if err := errors.Join(v1.CheckAsset(name, version), want.Check()); err != nil {
+	if err := errors.Join(v1.CheckEnvironmentName(name), v1.CheckEnvironmentVersion(version), want.Check()); err != nil {
 		return v1.EnvironmentVersion{}, false, fmt.Errorf("%s: %w: %w", what, ErrInvalid, err)
 	}
 	key := environmentKey(name, version)
