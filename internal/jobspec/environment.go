@@ -40,7 +40,7 @@ var environmentFile = schema{
 	"$schema":     {read: func(*checker, *node, string) {}},
 	"name":        {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Name }, v1.CheckEnvironmentName)},
 	"version":     {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Version }, v1.CheckEnvironmentVersion)},
-	"image":       {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Image }, protocol.CheckImage)},
+	"image":       {read: func(c *checker, n *node, key string) { c.environment.Image = c.image(n, key) }},
 	"description": {read: intoEnvironment(func(e *EnvironmentSpec) *string { return &e.Description }, nil)},
 	"tags": {read: func(c *checker, n *node, key string) {
 		c.environment.Tags = c.texts(n, key, protocol.MaxTags)

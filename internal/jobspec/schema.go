@@ -266,16 +266,22 @@ func readEnvironment(c *checker, n *node, key string) {
 }
 
 func readImage(c *checker, n *node, key string) {
-	image, ok := c.text(n, key)
-	if !ok {
+	if text := strings.TrimPrefix(n.text, "azureml:"); text != n.text && n.scalar() && key == "environment" {
+		c.registered(n, key, text)
 		return
 	}
+	c.spec.Job.Image = c.image(n, key)
+}
+
+// image reads the reference of an image.
+func (c *checker) image(n *node, key string) string {
+	image, ok := c.text(n, key)
+	if !ok {
+		return ""
+	}
 	switch {
-	case strings.HasPrefix(image, "azureml:") && key != "environment":
-		c.report(n.at, key, fmt.Sprintf("%s is an environment, not an image", quote(image)), "write `environment: "+image+"`")
 	case strings.HasPrefix(image, "azureml:"):
-		c.registered(n, key, strings.TrimPrefix(image, "azureml:"))
-		return
+		c.report(n.at, key, fmt.Sprintf("%s is an environment, not an image", quote(image)), "write `environment: "+image+"`")
 	case strings.HasPrefix(image, "file:"), strings.Contains(image, "://"):
 		c.report(n.at, key, fmt.Sprintf("%s is not an image reference", quote(image)), "an image is named as registry/repository:tag")
 	case image == "" || strings.ContainsFunc(image, func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -283,5 +289,5 @@ func readImage(c *checker, n *node, key string) {
 	case protocol.ImageID(image):
 		c.report(n.at, key, fmt.Sprintf("%s is the id of an image on some machine", quote(protocol.Cut(image, 80))), "an image is named as registry/repository:tag, or registry/repository@sha256:…")
 	}
-	c.spec.Job.Image = image
+	return image
 }
